@@ -1,0 +1,5 @@
+"""``python -m onnxdiana``."""
+
+from onnxdiana.cli import main
+
+raise SystemExit(main())

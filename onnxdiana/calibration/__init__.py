@@ -1,0 +1,7 @@
+"""Calibration: data as a stream, ranges as histograms, and the samples that corrections are measured on."""
+
+from onnxdiana.calibration.data import DataSource, InputSpec, open_data, synthetic_data
+from onnxdiana.calibration.histogram import Histogram
+from onnxdiana.calibration.observe import MAX_KEPT, Calibration, calibrate
+
+__all__ = ["MAX_KEPT", "Calibration", "DataSource", "Histogram", "InputSpec", "calibrate", "open_data", "synthetic_data"]

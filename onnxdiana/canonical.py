@@ -1,0 +1,194 @@
+"""Canonicalization: a model of any exporter becomes the canonical float graph, and the run itself proves it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from onnxdiana import graph, spec
+from onnxdiana.errors import ModelError, SpecViolation
+from onnxdiana.loading import OPSET
+from onnxdiana.rules.canonicalize import RULES
+from onnxdiana.rules.canonicalize.base import Rule, infer_shapes, is_operator
+from onnxdiana.runtime import Batch, Runner
+
+TOLERANCE = 1e-4
+"""Largest difference that the canonical graph may show, relative to the largest magnitude of the output."""
+_SMALLEST = 1e-6  # magnitude under which an output counts as zero
+
+
+@dataclass(frozen=True)
+class Canonical:
+    """A canonical float graph and the rules that made it."""
+
+    model: ir.Model
+    applied: tuple[tuple[str, int], ...]
+    """Rule and number of places, in order of application."""
+
+
+def canonicalize(model: ir.Model, rules: Sequence[Rule] = RULES) -> Canonical:
+    """Bring a loaded model into canonical form; the argument is not changed.
+
+    Raises:
+        ModelError: a tensor does not keep samples on its first axis.
+        UnsupportedOpError: operators without a quantized form remain.
+        SpecViolation: the result breaks the contract.
+    """
+    clone, applied = _rewrite(model, rules)
+    _open_batch(clone)
+    spec.quantizable(clone)
+    spec.verify_canonical(clone)
+    return Canonical(clone, applied)
+
+
+def _rewrite(
+    model: ir.Model, rules: Sequence[Rule], after_each: Callable[[str, ir.Model], None] | None = None
+) -> tuple[ir.Model, tuple[tuple[str, int], ...]]:
+    clone = model.clone()
+    _forget(clone)
+    _fix_batch(clone)
+    infer_shapes(clone)
+    if after_each is not None:
+        after_each("", clone)
+    applied: list[tuple[str, int]] = []
+    for _ in range(len(clone.graph) + 8):  # a round that changes nothing ends it; two or three do for most models
+        before = len(applied)
+        for rule in rules:
+            count = rule.apply(clone)
+            if count:
+                applied.append((rule.name, count))
+                graph.remove_unused(clone.graph)
+                if any(v.shape is None for node in clone.graph for v in node.outputs[:1]):
+                    infer_shapes(clone)
+                if after_each is not None:
+                    after_each(rule.name, clone)
+        if len(applied) == before:
+            break
+    else:
+        raise SpecViolation(f"canonicalization does not end: rule '{applied[-1][0]}' still changes the model")
+    graph.remove_unused(clone.graph)
+    infer_shapes(clone)
+    _forget(clone)
+    clone.graph.opset_imports.clear()
+    clone.graph.opset_imports[""] = OPSET
+    return clone, tuple(applied)
+
+
+def _forget(model: ir.Model) -> None:
+    """Drop what exporters and rules leave behind (stack traces, paths): outputs must not depend on where it was made."""
+    model.metadata_props.clear()
+    model.doc_string = model.graph.doc_string = None
+    model.graph.metadata_props.clear()
+    model.ir_version = 10
+    model.producer_name, model.producer_version = "onnxdiana", None
+    for node in model.graph:
+        node.metadata_props.clear()
+        node.doc_string = None
+        for value in node.outputs:
+            value.metadata_props.clear()
+            value.doc_string = None
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+        value.doc_string = None
+
+
+def _fix_batch(model: ir.Model) -> None:
+    """An open batch becomes 1, so that shapes computed in the graph fold; a fixed one stays."""
+    for value in model.graph.inputs:
+        assert value.shape is not None
+        if not isinstance(value.shape[0], int):
+            value.shape = ir.Shape([1, *list(value.shape)[1:]])
+    for value in (*model.graph.outputs, *(v for node in model.graph for v in node.outputs)):
+        value.shape = None  # stale symbolic sizes would survive inference
+
+
+def _open_batch(model: ir.Model) -> None:
+    """Every activation's first axis becomes symbolic again."""
+    for value in model.graph.outputs:
+        producer = value.producer()
+        if producer is None or is_operator(producer, "Constant"):
+            raise ModelError(f"output '{value.name}' does not depend on the input: leave it out of the outputs")
+    fixed = {d[0] for v in model.graph.inputs if (d := graph.dims(v))}
+    for value in (*model.graph.inputs, *(v for node in model.graph for v in node.outputs)):
+        shape = graph.dims(value)
+        if not shape or shape[0] not in fixed:
+            producer = value.producer()
+            operator = "input" if producer is None else graph.where(producer)
+            if shape is None:
+                continue  # an operator we do not know: reported by the next check
+            raise ModelError(f"{operator}: shape {shape} does not start with the batch of {fixed}; "
+                             "every tensor must keep samples on its first axis")
+        value.shape = ir.Shape([graph.BATCH, *shape[1:]])
+
+
+def difference(reference: Batch, found: Batch) -> tuple[float, str]:
+    """Largest relative difference over all outputs, and the output that shows it.
+
+    Infinite where shapes differ, or where one side is NaN or infinite and the other is not the same.
+    """
+    worst, name = 0.0, ""
+    for key, expected in reference.items():
+        error = _relative(expected, found[key])
+        if error > worst:
+            worst, name = error, key
+    return worst, name
+
+
+def _relative(expected: NDArray[Any], found: NDArray[Any]) -> float:
+    if expected.shape != found.shape:
+        return math.inf
+    finite = np.isfinite(expected)
+    if not np.array_equal(expected[~finite], found[~finite], equal_nan=True):
+        return math.inf
+    expected, found = expected[finite].astype(np.float64), found[finite].astype(np.float64)
+    scale = max(float(np.abs(expected).max(initial=0.0)), _SMALLEST)
+    error = float(np.abs(expected - found).max(initial=0.0)) / scale
+    return math.inf if math.isnan(error) else error
+
+
+def prove(original: ir.Model, canonical: Canonical, batches: Sequence[Batch], rules: Sequence[Rule] = RULES) -> float:
+    """Run both graphs in onnxruntime on the same inputs and compare.
+
+    Returns:
+        The largest relative difference over all outputs and batches.
+
+    Raises:
+        ModelError: the original cannot be run, or its answer for one sample depends on the others in the batch.
+        SpecViolation: larger than :data:`TOLERANCE`; names the rule after which it appears.
+    """
+    before = Runner(original)
+    expected = [before.run(batch) for batch in batches]
+
+    def compare(model: ir.Model) -> tuple[float, str]:
+        try:
+            runner = Runner(model, [v.name for v in original.graph.outputs if v.name])
+            error, output = max(difference(e, runner.run(b)) for e, b in zip(expected, batches, strict=True))
+        except ModelError as failure:
+            return math.inf, str(failure)
+        return error, (f"output '{output}' differs by {error:.2g} relative to its largest value "
+                       f"(at most {TOLERANCE:g})")
+
+    error, finding = compare(canonical.model)
+    if error <= TOLERANCE:
+        return error
+    culprits: list[str] = []
+
+    def watch(rule: str, model: ir.Model) -> None:
+        if not culprits and compare(model)[0] > TOLERANCE:
+            culprits.append(rule)
+
+    _rewrite(original, rules, watch)
+    if culprits == [""]:
+        raise ModelError(f"run sample by sample, the model answers otherwise than on a whole batch: {finding}; every "
+                         "operator must keep samples apart, on its first axis")
+    culprit = f"rule '{culprits[0]}'" if culprits else "the rules"
+    last = canonical.applied[-1][0] if canonical.applied else "none"
+    raise SpecViolation(
+        f"canonicalization changed the model: {finding}; it first shows after {culprit} (last rule applied: '{last}')"
+    )

@@ -1,0 +1,137 @@
+"""The command line: a thin skin over the Python API. Nothing heavy is imported before a command runs.
+
+Results go to stdout, everything else to stderr. Exit status: 0 done; 1 done but a check failed; 2 the input is at
+fault; 70 our bug; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnxdiana
+
+EXIT_OK, EXIT_CHECK, EXIT_INPUT, EXIT_BUG, EXIT_INTERRUPT = 0, 1, 2, 70, 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and options."""
+    top = argparse.ArgumentParser(
+        prog="onnxdiana", allow_abbrev=False,
+        description="Turn a float ONNX model into an exact, integer-only one with power-of-two scales.")
+    top.add_argument("--version", action="version", version=f"onnxdiana {onnxdiana.__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    quantize = commands.add_parser(
+        "quantize", allow_abbrev=False, help="float model in, exact integer model out",
+        epilog="DATA: an .npz (arrays named after the inputs, or one array), FILE.npz:KEY, an .npy, a folder of .npy, "
+               "or module:function yielding batches. First axis = samples. An array named 'labels' in --eval data "
+               "turns quality into task accuracy.")
+    quantize.add_argument("model", metavar="MODEL.onnx")
+    quantize.add_argument("--calib", metavar="DATA",
+                          help="calibration data; default: MODEL.calib.npz beside the model, else synthetic inputs")
+    quantize.add_argument("--eval", metavar="DATA", help="data never used for calibration, to measure quality on")
+    quantize.add_argument("-o", "--output", metavar="DIR", help="folder to write; default: MODEL.diana")
+    quantize.add_argument("--recover", choices=("none", "fast"),
+                          help="fast (default): biases corrected on the integer model; none: left out")
+    quantize.add_argument("--core", choices=("auto", "digital", "cpu"),
+                          help="auto (default): the accelerator where it takes a layer; digital: it must take every "
+                               "convolution and linear layer; cpu: it takes none")
+    quantize.add_argument("--target", metavar="NAME|FILE.py", help="the chip; default: diana")
+    quantize.add_argument("--config", metavar="FILE.toml", help="options from a file; the command line wins")
+    quantize.add_argument("--batch", type=int, metavar="N",
+                          help="samples read at a time (default 64); results do not depend on it")
+    quantize.add_argument("--seed", type=int, metavar="N", help="of synthetic and random inputs (default 0)")
+    quantize.add_argument("--force", action="store_true", help="move a folder that onnxdiana did not write aside")
+
+    validate = commands.add_parser(
+        "validate", allow_abbrev=False, help="recompute everything in DIR and compare",
+        epilog="Exit status 1 and the layer's name where any weight, bias, shift or vector is not what it was.")
+    validate.add_argument("folder", metavar="DIR")
+    validate.add_argument("--data", metavar="DATA", help="samples to run; default: those stored in DIR")
+
+    for command in (quantize, validate):
+        command.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
+        command.add_argument("-q", "--quiet", action="store_true", help="say nothing on stderr but errors")
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    options = parser().parse_args(argv)
+    from onnxdiana.errors import OnnxDianaError
+
+    try:
+        return _COMMANDS[options.command](options)
+    except OnnxDianaError as error:
+        print(f"onnxdiana: error: {error}", file=sys.stderr)
+        return EXIT_INPUT
+    except KeyboardInterrupt:
+        print("onnxdiana: interrupted; nothing was written", file=sys.stderr)
+        return EXIT_INTERRUPT
+    except BrokenPipeError:
+        sys.stderr.close()
+        return EXIT_OK
+    except Exception as error:
+        return _bug(error)
+
+
+def _bug(error: Exception) -> int:
+    import platform
+    import traceback
+
+    traceback.print_exception(error, file=sys.stderr)
+    print(f"onnxdiana: this is a bug of onnxdiana {onnxdiana.__version__}, not of your model "
+          f"(Python {platform.python_version()}, {platform.system()}); please report it with the text above and, "
+          "if you may share it, the model file", file=sys.stderr)
+    return EXIT_BUG
+
+
+def _quantize(options: argparse.Namespace) -> int:
+    from onnxdiana import config, pipeline
+    from onnxdiana.report import text
+
+    given = config.read(options.config) if options.config else {}
+    given |= {key: value for key in ("recover", "core", "target", "batch", "seed")
+              if (value := getattr(options, key)) is not None}
+    settings = config.Config(**given)
+    say = _silent if options.quiet else _say
+    model = Path(options.model)
+    calibration = options.calib
+    beside = model.with_suffix(".calib.npz")
+    if calibration is None and beside.is_file():
+        calibration = str(beside)
+        say(f"calibrating on {beside.name}, found beside the model")
+    elif calibration is None:
+        say("WARNING: no calibration data; drawing SYNTHETIC inputs. Scales and figures mean little. "
+            f"Give --calib DATA, or put {beside.name} beside the model.")
+    folder = Path(options.output) if options.output else Path(model.name).with_suffix(".diana")
+    result = pipeline.quantize(
+        model, calibration, folder, evaluation=options.eval, config=settings, force=options.force,
+        quiet=options.quiet)
+    for note in text.notes(result):
+        say(note)
+    print(text.as_json(result) if options.json else text.table(result))
+    return EXIT_OK
+
+
+def _validate(options: argparse.Namespace) -> int:
+    from onnxdiana import check
+    from onnxdiana.report import text
+
+    report = check.validate(options.folder, options.data)
+    print(text.report_json(report) if options.json else text.report(report))
+    return EXIT_OK if report.ok else EXIT_CHECK
+
+
+def _say(line: str) -> None:
+    print(f"onnxdiana: {line}", file=sys.stderr)
+
+
+def _silent(line: str) -> None:
+    del line
+
+
+_COMMANDS = {"quantize": _quantize, "validate": _validate}

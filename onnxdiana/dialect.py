@@ -1,0 +1,475 @@
+"""An int32 interpreter of HTVM's dialect: what its compiler makes of ``htvm/model.onnx``, exact for every accumulator.
+
+The file types every tensor float32; which integers a tensor holds follows from its place in a pattern (htvm-contract,
+1.2). Here each tensor carries that place as a :class:`Kind`, each operator says which kinds it takes, and anything else
+is refused:
+
+=============  ====================================================================================================
+input          Div (optional) -> Floor -> Max -> Min, directly on the graph input, in float32; then int8
+requantizer    the same behind Conv, Gemm, Add: Div by 2**k is an arithmetic shift right of the int32 accumulator
+mean           GlobalAveragePool -> Flatten -> Floor -> Max -> Min: int32 sum, division that truncates as C's does
+int8           MaxPool, Relu, Flatten, Reshape, Transpose, Pad, Slice, Concat, Identity
+output         Div directly behind a Min: HTVM casts to float32 only there (``DianaOnnxCorrectDequant``)
+=============  ====================================================================================================
+
+This module judges the exporter and so shares no code with it. The analog core's Mul and Add are not interpreted.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+from onnx import AttributeProto, TensorProto, helper, numpy_helper
+
+from onnxdiana.errors import CalibrationError, HandoffError
+
+Array = NDArray[Any]
+
+_OPSETS = range(10, 14)
+_IR_VERSION = 8
+_INT32 = (-(2**31), 2**31 - 1)
+_TYPES = {int: AttributeProto.INT, float: AttributeProto.FLOAT, str: AttributeProto.STRING, list: AttributeProto.INTS}
+
+
+class Kind(Enum):
+    """What a float-typed tensor holds, and so what may come next."""
+
+    CONSTANT = "a constant"
+    INPUT = "a float graph input"
+    SCALED = "a divided graph input without its Floor"
+    ACCUMULATOR = "an int32 accumulator"
+    SHIFTED = "a divided accumulator without its Floor"
+    POOLED = "a pooled mean without its Flatten"
+    MEAN = "a flattened mean without its Floor"
+    FLOORED = "floored integers without their Max"
+    BOUNDED = "integers without their Min"
+    CODES = "int8 codes behind a Min"
+    MOVED = "int8 codes"
+    REAL = "a dequantized float"
+
+
+_INT8 = (Kind.CODES, Kind.MOVED)
+_SHARED = (Kind.INPUT, *_INT8)
+"""Kinds that several nodes may read: HTVM's patterns match only where nothing outside reads their inside."""
+
+
+@dataclass(frozen=True)
+class _Value:
+    kind: Kind
+    array: Array
+    lo: int = 0
+    """Lower bound, where the kind is BOUNDED."""
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A node with its inputs and attributes, defaults filled in."""
+
+    op_type: str
+    output: str
+    names: tuple[str, ...]
+    inputs: tuple[_Value | None, ...]
+    attributes: Mapping[str, Any]
+
+    def error(self, found: str, needed: str) -> HandoffError:
+        """Names the node, what was found and what is needed."""
+        return HandoffError(f"{self.op_type} -> '{self.output}': found {found}; needed: {needed}")
+
+    def has(self, index: int) -> bool:
+        """Whether an optional input is there."""
+        return index < len(self.inputs) and self.inputs[index] is not None
+
+    def take(self, index: int, *kinds: Kind) -> _Value:
+        """An input of one of these kinds."""
+        value = self.inputs[index]
+        if value is None or value.kind not in kinds:
+            found = "nothing" if value is None else value.kind.value
+            raise self.error(f"{found} as input {index} ('{self.names[index]}')", " or ".join(k.value for k in kinds))
+        return value
+
+    def constant(self, index: int, dtype: type[np.generic]) -> Array:
+        """A constant input of exactly this type."""
+        array = self.take(index, Kind.CONSTANT).array
+        if array.dtype != dtype:
+            raise self.error(f"{array.dtype} in constant '{self.names[index]}'", np.dtype(dtype).name)
+        return array
+
+    def whole(self, index: int, lo: int, hi: int) -> NDArray[np.int64]:
+        """A float32 constant of whole numbers in [lo, hi]."""
+        array = self.constant(index, np.float32).astype(np.float64)  # float32 has no 2**31 - 1 to compare with
+        bad = array[~((array == np.rint(array)) & (array >= lo) & (array <= hi))]
+        if bad.size:
+            raise self.error(f"{bad[0]} in constant '{self.names[index]}'", f"whole numbers in [{lo}, {hi}]")
+        return array.astype(np.int64)
+
+    def scalar(self, index: int, lo: int, hi: int) -> int:
+        """A whole number in [lo, hi] of shape () or (1,)."""
+        array = self.whole(index, lo, hi)
+        if array.shape not in ((), (1,)):
+            raise self.error(f"shape {array.shape} of constant '{self.names[index]}'", "shape () or (1,)")
+        return int(array.reshape(-1)[0])
+
+    def indices(self, index: int) -> list[int]:
+        """An int64 constant of one axis: a shape, axes or positions."""
+        array = self.constant(index, np.int64)
+        if array.ndim != 1:
+            raise self.error(f"shape {array.shape} of constant '{self.names[index]}'", "one axis")
+        return [int(i) for i in array]
+
+
+def _codes(node: _Node, index: int = 0, rank: int | None = None) -> NDArray[np.int8]:
+    array = node.take(index, *_INT8).array
+    if rank is not None and array.ndim != rank:
+        raise node.error(f"shape {array.shape} of input {index} ('{node.names[index]}')", f"{rank} axes")
+    return array
+
+
+def _accumulator(node: _Node, exact: Array, kind: Kind = Kind.ACCUMULATOR) -> _Value:
+    """Whole numbers as int32; hardware would wrap the others, which is never meant."""
+    for extreme in (exact.min(), exact.max()):
+        if not _INT32[0] <= extreme <= _INT32[1]:
+            raise node.error(f"an accumulator of {int(extreme)}", "accumulators that fit in int32")
+    return _Value(kind, exact.astype(np.int32))
+
+
+def _windows(node: _Node, x: Array, kernel: Sequence[int], value: int) -> Array:
+    """Every window of the map (1, C, H, W), padded with a value: a view (C, OH, OW, KH, KW)."""
+    strides, pads, dilations = (node.attributes[name] for name in ("strides", "pads", "dilations"))
+    if [len(strides), len(pads), len(dilations), len(kernel)] != [2, 4, 2, 2] or min(pads) < 0 \
+            or min(*strides, *dilations, *kernel) < 1 or node.attributes["auto_pad"] != "NOTSET":
+        raise node.error(f"kernel {list(kernel)}, {dict(node.attributes)}",
+                         "two sizes >= 1 in kernel, strides and dilations, four pads >= 0, auto_pad NOTSET")
+    spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    ends = list(pads[2:])
+    for i, size in enumerate(x.shape[2:]):
+        last = pads[i] + size + ends[i] - spans[i]
+        if last < 0:
+            raise node.error(f"a window of {spans[i]} on {size} elements with pads {pads}", "a window that fits")
+        if node.attributes.get("ceil_mode") and last % strides[i]:
+            extra = strides[i] - last % strides[i]
+            if last + extra >= pads[i] + size:
+                raise node.error("ceil_mode with a last window that starts in the padding",
+                                 "none there: HTVM counts it, ONNX does not; use ceil_mode 0")
+            ends[i] += extra
+    padded = np.pad(x[0], ((0, 0), (pads[0], ends[0]), (pads[1], ends[1])), constant_values=value)
+    return sliding_window_view(padded, spans, axis=(1, 2))[
+        :, ::strides[0], ::strides[1], ::dilations[0], ::dilations[1]]
+
+
+def _parameters(node: _Node, rank: int, out_axis: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weight of int8 and bias (C,) of int32, as float64: sums of their products with int8 stay below 2**53."""
+    weight = node.whole(1, -128, 127)
+    if weight.ndim != rank:
+        raise node.error(f"a weight of shape {weight.shape}", f"{rank} axes")
+    channels = weight.shape[out_axis]
+    bias = node.whole(2, -(2**31 - 1), 2**31 - 1) if node.has(2) else np.zeros(channels)
+    if bias.shape != (channels,):
+        raise node.error(f"a bias of shape {bias.shape}", f"shape ({channels},)")
+    return weight.astype(np.float64), bias.astype(np.float64)
+
+
+def _conv(node: _Node) -> _Value:
+    x, (weight, bias) = _codes(node, rank=4), _parameters(node, 4)
+    outputs, inputs, *kernel = weight.shape
+    group = node.attributes["group"]
+    if group < 1 or outputs % group or x.shape[1] != inputs * group:
+        raise node.error(f"group {group}, {x.shape[1]} channels, a weight of shape {weight.shape}",
+                         "group * weight.shape[1] channels, and weight.shape[0] a multiple of group")
+    if node.attributes["kernel_shape"] not in ([], kernel):
+        raise node.error(f"kernel_shape {node.attributes['kernel_shape']}", f"that of the weight, {kernel}")
+    windows = _windows(node, x, kernel, 0)
+    columns = windows.transpose(0, 3, 4, 1, 2).reshape(group, inputs * math.prod(kernel), -1).astype(np.float64)
+    products = weight.reshape(group, outputs // group, -1) @ columns
+    return _accumulator(node, products.reshape(1, outputs, *windows.shape[1:3]) + bias.reshape(-1, 1, 1))
+
+
+def _gemm(node: _Node) -> _Value:
+    form = dict(node.attributes)
+    transposed = form.pop("transB")
+    if form != {"alpha": 1.0, "beta": 1.0, "transA": 0} or transposed not in (0, 1):
+        raise node.error(str(dict(node.attributes)), "alpha = beta = 1, transA = 0, transB 0 or 1")
+    x, (weight, bias) = _codes(node, rank=2), _parameters(node, 2, 1 - transposed)
+    return _accumulator(node, x.astype(np.float64) @ (weight.T if transposed else weight) + bias)
+
+
+def _add(node: _Node) -> _Value:
+    a, b = _codes(node, 0), _codes(node, 1)
+    if a.shape != b.shape:
+        raise node.error(f"operands of shapes {a.shape} and {b.shape}", "equal shapes")
+    return _accumulator(node, a.astype(np.int32) + b)
+
+
+def _div(node: _Node) -> _Value:
+    x = node.take(0, Kind.INPUT, Kind.ACCUMULATOR, Kind.CODES)
+    divisor = node.constant(1, np.float32)
+    on_accumulator = x.kind is Kind.ACCUMULATOR
+    shapes = ((1,),) if on_accumulator else ((), (1,))
+    mantissa, exponent = math.frexp(float(divisor.reshape(-1)[0])) if divisor.shape in shapes else (0.0, 0)
+    shift = exponent - 1
+    if mantissa != 0.5 or (on_accumulator and not 0 <= shift <= 31):
+        exponents = "0 <= k <= 31" if on_accumulator else "any integer k"
+        raise node.error(f"the divisor {divisor.tolist()} of shape {divisor.shape}",
+                         f"2**k, {exponents}, of shape {' or '.join(map(str, shapes))}")
+    if on_accumulator:
+        return _Value(Kind.SHIFTED, x.array >> shift)
+    with np.errstate(over="ignore", under="ignore"):
+        quotient = x.array.astype(np.float32) / np.float32(divisor.reshape(-1)[0])
+    return _Value(Kind.SCALED if x.kind is Kind.INPUT else Kind.REAL, quotient)
+
+
+def _floor(node: _Node) -> _Value:
+    array = node.take(0, Kind.INPUT, Kind.SCALED, Kind.ACCUMULATOR, Kind.SHIFTED, Kind.MEAN).array
+    return _Value(Kind.FLOORED, np.floor(array) if array.dtype == np.float32 else array)
+
+
+def _max(node: _Node) -> _Value:
+    array, lo = node.take(0, Kind.FLOORED).array, node.scalar(1, -128, 127)
+    return _Value(Kind.BOUNDED, np.maximum(array, lo), lo)
+
+
+def _min(node: _Node) -> _Value:
+    x, hi = node.take(0, Kind.BOUNDED), node.scalar(1, -128, 127)
+    if hi <= x.lo:
+        raise node.error(f"the bounds {x.lo} and {hi}", "a lower bound below the upper one")
+    return _Value(Kind.CODES, np.minimum(x.array, hi).astype(np.int8))
+
+
+def _global_average_pool(node: _Node) -> _Value:
+    x = _codes(node, rank=4)
+    total = _accumulator(node, x.sum(axis=(2, 3), keepdims=True, dtype=np.int64)).array
+    # numpy's // floors; HTVM's C truncates (htvm-contract, 1.7)
+    return _Value(Kind.POOLED, np.sign(total) * (np.abs(total) // math.prod(x.shape[2:])))
+
+
+def _flatten(node: _Node) -> _Value:
+    x = node.take(0, Kind.POOLED, *_INT8)
+    if node.attributes["axis"] != 1:
+        raise node.error(f"axis {node.attributes['axis']}", "axis 1")
+    return _Value(Kind.MEAN if x.kind is Kind.POOLED else Kind.MOVED, x.array.reshape(1, -1))
+
+
+def _max_pool(node: _Node) -> _Value:
+    kernel, pads = node.attributes["kernel_shape"], node.attributes["pads"]
+    if any(p >= k for p, k in zip(pads, 2 * kernel, strict=False)) or node.attributes["storage_order"]:
+        raise node.error(f"pads {pads}, kernel {kernel}, storage_order {node.attributes['storage_order']}",
+                         "pads below the kernel, storage_order 0")
+    # TVM pads with the least int8, which never wins
+    return _moved(_windows(node, _codes(node, rank=4), kernel, -128).max(axis=(3, 4))[None])
+
+
+def _reshape(node: _Node) -> _Value:
+    x, target = _codes(node), node.indices(1)
+    if min(target, default=0) < -1 or 0 in target[x.ndim:]:
+        raise node.error(f"the target {target}", f"sizes, 0 for one of {x.ndim} axes, -1 for the rest")
+    return _moved(x.reshape([x.shape[i] if size == 0 else size for i, size in enumerate(target)]))
+
+
+def _transpose(node: _Node) -> _Value:
+    x, perm = _codes(node), node.attributes["perm"]
+    if sorted(perm) != list(range(x.ndim)):
+        raise node.error(f"perm {perm}", f"a permutation of {x.ndim} axes")
+    return _moved(x.transpose(perm))
+
+
+def _pad(node: _Node) -> _Value:
+    x, pads, mode = _codes(node), node.indices(1), node.attributes["mode"]
+    limits = [size - 1 if mode == "reflect" else sys.maxsize for size in 2 * x.shape]
+    if mode not in ("constant", "reflect", "edge") or len(pads) != len(limits) \
+            or not all(0 <= pad <= limit for pad, limit in zip(pads, limits, strict=True)):
+        raise node.error(f"mode '{mode}', pads {pads} of shape {x.shape}",
+                         f"constant, edge or reflect (pads below the size) with {len(limits)} pads >= 0")
+    if node.has(2):
+        node.scalar(2, 0, 0)
+    return _moved(np.pad(x, list(zip(pads[:x.ndim], pads[x.ndim:], strict=True)), mode=mode))
+
+
+def _slice(node: _Node) -> _Value:
+    x, starts, ends = _codes(node), node.indices(1), node.indices(2)
+    axes = node.indices(3) if node.has(3) else list(range(len(starts)))
+    steps = node.indices(4) if node.has(4) else [1] * len(starts)
+    if len({axis % x.ndim for axis in axes}) < len(axes):
+        raise node.error(f"axes {axes}", "each axis once")
+    parts = [slice(None)] * x.ndim
+    for axis, *part in zip(axes, starts, ends, steps, strict=True):
+        parts[axis] = slice(*part)
+    return _moved(x[tuple(parts)])
+
+
+def _concat(node: _Node) -> _Value:
+    parts, axis = [_codes(node, i) for i in range(len(node.inputs))], node.attributes["axis"]
+    if axis == 0:
+        raise node.error("axis 0 or none", "an axis other than the batch")
+    return _moved(np.concatenate(parts, axis=axis))
+
+
+def _moved(array: Array) -> _Value:
+    return _Value(Kind.MOVED, array)
+
+
+@dataclass(frozen=True)
+class _Operator:
+    compute: Callable[[_Node], _Value]
+    least: int
+    most: int
+    attributes: Mapping[str, Any]
+    """Every attribute that HTVM's importer takes, with the default, whose type is the attribute's."""
+    since: int = _OPSETS[0]
+
+
+_GEOMETRY = {"auto_pad": "NOTSET", "kernel_shape": [], "strides": [1, 1], "pads": [0, 0, 0, 0], "dilations": [1, 1]}
+_OPERATORS = {
+    "Conv": _Operator(_conv, 2, 3, {**_GEOMETRY, "group": 1}),
+    "Gemm": _Operator(_gemm, 2, 3, {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}),
+    "Add": _Operator(_add, 2, 2, {}),
+    "Div": _Operator(_div, 2, 2, {}),
+    "Floor": _Operator(_floor, 1, 1, {}),
+    "Max": _Operator(_max, 2, 2, {}),
+    "Min": _Operator(_min, 2, 2, {}),
+    "GlobalAveragePool": _Operator(_global_average_pool, 1, 1, {}),
+    "Flatten": _Operator(_flatten, 1, 1, {"axis": 1}),
+    "MaxPool": _Operator(_max_pool, 1, 1, {**_GEOMETRY, "ceil_mode": 0, "storage_order": 0}),
+    "Relu": _Operator(lambda node: _moved(np.maximum(_codes(node), np.int8(0))), 1, 1, {}),
+    "Reshape": _Operator(_reshape, 2, 2, {}),
+    "Transpose": _Operator(_transpose, 1, 1, {"perm": []}),
+    "Pad": _Operator(_pad, 2, 3, {"mode": "constant"}, since=11),
+    "Slice": _Operator(_slice, 3, 5, {}),
+    "Concat": _Operator(_concat, 1, sys.maxsize, {"axis": 0}),
+    "Identity": _Operator(lambda node: _moved(_codes(node)), 1, 1, {}),
+}
+
+
+def run(model: onnx.ModelProto, feed: Mapping[str, NDArray[Any]], fetch: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
+    """Compute one sample as HTVM's program does.
+
+    Args:
+        model: the hand-over graph.
+        feed: float32 arrays of the inputs' shapes (batch 1), by name.
+        fetch: further tensors to return.
+
+    Returns:
+        The output (float32), and the fetched tensors as the integers that they are: int8 codes, int32 accumulators.
+
+    Raises:
+        HandoffError: the graph is outside the dialect, an accumulator leaves int32, or a fetched tensor is not in it.
+        CalibrationError: the feed does not fit the inputs.
+    """
+    opset, graph = _opset(model), model.graph
+    values = _constants(graph)
+    values |= _inputs(graph, feed)
+    if len(values) != len(graph.initializer) + len(graph.input):
+        raise HandoffError("graph: an initializer and an input share a name; needed: one definition a name")
+    readers = Counter([name for node in graph.node for name in node.input] + [v.name for v in graph.output])
+    for proto in graph.node:
+        node, operator = _bind(proto, values, opset)
+        try:
+            value = operator.compute(node)
+        except (IndexError, MemoryError, ValueError) as error:  # numpy's, about shapes and axes
+            shapes = [None if v is None else v.array.shape for v in node.inputs]
+            raise node.error(f"shapes {shapes} ({error})", "operands that fit each other") from error
+        if value.array.shape[:1] != (1,) or not value.array.size:
+            raise node.error(f"a result of shape {value.array.shape}", "batch 1 as first axis, at least one element")
+        if value.kind not in _SHARED and readers[node.output] != 1:
+            raise node.error(f"{readers[node.output]} readers of {value.kind.value}", "exactly one")
+        values[node.output] = value
+    for name in fetch:
+        if name not in values:
+            raise HandoffError(f"graph: tensor '{name}' was asked for but is not in it; ask for one that is")
+    result = graph.output[0]
+    value = values[_output(result, values)]
+    return {result.name: value.array} | {name: values[name].array for name in fetch}
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    """Opset as HTVM's importer finds it: that of the first import, whatever its domain."""
+    if not model.opset_import or model.opset_import[0].domain not in ("", "ai.onnx"):
+        raise HandoffError(f"graph: found opset imports {[o.domain for o in model.opset_import]}; "
+                           "needed: the default domain first, from which HTVM takes the version")
+    version = model.opset_import[0].version
+    if version not in _OPSETS or model.ir_version > _IR_VERSION:
+        raise HandoffError(f"graph: found opset {version}, IR version {model.ir_version}; "
+                           f"needed: opset {_OPSETS[0]} to {_OPSETS[-1]}, IR version at most {_IR_VERSION}")
+    if model.functions or model.graph.sparse_initializer or len(model.graph.output) != 1:
+        raise HandoffError(f"graph: found {len(model.graph.output)} outputs, {len(model.functions)} functions, "
+                           f"{len(model.graph.sparse_initializer)} sparse initializers; needed: one output, no others")
+    return int(version)
+
+
+def _constants(graph: onnx.GraphProto) -> dict[str, _Value]:
+    values: dict[str, _Value] = {}
+    for tensor in graph.initializer:
+        if tensor.name in values or tensor.data_location == TensorProto.EXTERNAL:
+            raise HandoffError(f"graph: initializer '{tensor.name}' is defined twice or lies in another file; "
+                               "needed: one definition, inside the file")
+        try:
+            values[tensor.name] = _Value(Kind.CONSTANT, numpy_helper.to_array(tensor))
+        except (TypeError, ValueError) as error:
+            raise HandoffError(f"graph: initializer '{tensor.name}' cannot be read: {error}; write it again") from error
+    return values
+
+
+def _inputs(graph: onnx.GraphProto, feed: Mapping[str, Array]) -> dict[str, _Value]:
+    values: dict[str, _Value] = {}
+    for entry in graph.input:
+        form = entry.type.tensor_type
+        shape = tuple(d.dim_value for d in form.shape.dim)
+        if form.elem_type != TensorProto.FLOAT or shape[:1] != (1,) or min(shape) < 1:
+            raise HandoffError(f"graph: input '{entry.name}' has element type {form.elem_type}, shape {shape}; "
+                               "needed: float32, a static shape with batch 1")
+        array = feed.get(entry.name)
+        if array is None or array.dtype != np.float32 or array.shape != shape or not np.isfinite(array).all():
+            found = "nothing" if array is None else f"{array.dtype} of shape {array.shape}"
+            raise CalibrationError(f"input '{entry.name}': found {found}; give finite float32 of shape {shape}")
+        values[entry.name] = _Value(Kind.INPUT, array)
+    if set(feed) != set(values):
+        raise CalibrationError(f"the feed names {sorted(feed)}, the graph's inputs are {sorted(values)}; give these")
+    return values
+
+
+def _bind(proto: onnx.NodeProto, values: Mapping[str, _Value], opset: int) -> tuple[_Node, _Operator]:
+    """A node whose operator, inputs, output and attributes have the dialect's form."""
+    names, output = tuple(proto.input), ", ".join(proto.output)
+    node = _Node(proto.op_type, output, names, tuple(values.get(name) for name in names), {})
+    operator = _OPERATORS.get(proto.op_type)
+    if operator is None or proto.domain not in ("", "ai.onnx") or opset < operator.since:
+        raise node.error(f"this operator (domain '{proto.domain}', opset {opset})",
+                         f"one of {', '.join(_OPERATORS)}; Pad from opset 11 on")
+    if len(proto.output) != 1 or not output or output in values:
+        raise node.error(f"the outputs {list(proto.output)}", "one, of a name that nothing else has")
+    if not operator.least <= len(names) <= operator.most:
+        raise node.error(f"{len(names)} inputs", f"{operator.least} to {operator.most}")
+    for name in names:
+        if name and name not in values:
+            raise node.error(f"the input '{name}', which nothing before it defines", "nodes in order of execution")
+    attributes = dict(operator.attributes)
+    for given in proto.attribute:
+        default = operator.attributes.get(given.name)
+        if default is None or given.type != _TYPES[type(default)] or given.ref_attr_name:
+            raise node.error(f"attribute '{given.name}' of type {given.type}",
+                             f"none but {list(operator.attributes)}, of their types in ONNX")
+        value = helper.get_attribute_value(given)
+        attributes[given.name] = value.decode(errors="replace") if isinstance(value, bytes) else value
+    return _Node(node.op_type, output, names, node.inputs, attributes), operator
+
+
+def _output(result: onnx.ValueInfoProto, values: Mapping[str, _Value]) -> str:
+    """Name of the output, which leaves through a dequantizer in the shape that it declares."""
+    value, form = values.get(result.name), result.type.tensor_type
+    shape = tuple(d.dim_value for d in form.shape.dim)
+    if value is None or value.kind is not Kind.REAL:
+        found = "nothing" if value is None else value.kind.value
+        raise HandoffError(f"graph: output '{result.name}' is {found}; needed: a Div directly behind a Min, without "
+                           "which HTVM does not compile the graph")
+    if form.elem_type != TensorProto.FLOAT or shape != value.array.shape:
+        raise HandoffError(f"graph: output '{result.name}' declares element type {form.elem_type}, shape {shape}; "
+                           f"needed: float32, shape {value.array.shape}")
+    return result.name

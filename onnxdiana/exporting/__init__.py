@@ -1,0 +1,1 @@
+"""The spellings of a quantized model, and the folder that holds them."""

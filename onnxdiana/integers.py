@@ -1,0 +1,194 @@
+"""From exponents and parameters to the integer graph, and the proof that its accumulators fit."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from onnxdiana import graph, numerics, spec
+from onnxdiana.errors import TargetError
+from onnxdiana.graph import IrEmitter, name_of
+from onnxdiana.layers import Layer, Network
+from onnxdiana.loading import OPSET
+from onnxdiana.rules.ops import operator
+from onnxdiana.rules.ops.base import DOMAIN
+from onnxdiana.scales import ScaleTable
+from onnxdiana.targets import Target
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Integer weight and bias of one linear layer."""
+
+    weight: NDArray[np.int8]
+    bias: NDArray[np.int32]
+    """At exponent ``e_x + e_w``; whatever half and corrections it carries are in it."""
+
+
+def code_name(value: ir.Value) -> str:
+    """Name of a quantized tensor's codes, the same in every spelling.
+
+    The tensor's own, except where that names an interface (graph input or output), which stays float.
+    """
+    interface = value.is_graph_input() or value.is_graph_output()
+    return f"{name_of(value)}.quantized" if interface else name_of(value)
+
+
+def round_parameters(network: Network, table: ScaleTable, *, halves: bool) -> dict[str, Parameters]:
+    """Weights rounded to nearest (ties to even), biases likewise at the accumulator's exponent.
+
+    Args:
+        network, table: the float graph and its exponents.
+        halves: add ``2**(s-1)`` to every bias, so that the floor shift rounds half up.
+    """
+    parameters: dict[str, Parameters] = {}
+    for layer in network.layers:
+        weight, bias = layer.operator.weight(layer.node), layer.operator.bias(layer.node)
+        if weight is None:
+            continue
+        scale = table.tensors[name_of(weight)]
+        codes = numerics.quantize(graph.required_constant(weight), scale.scalar, *scale.codes, "half_even")
+        channels = codes.shape[0]
+        exponent = accumulator_exponent(network, table, layer)
+        real = np.zeros(channels) if bias is None else graph.required_constant(bias).astype(np.float64)
+        offset = numerics.half(table.layers[layer.name].shift) if halves else 0
+        parameters[layer.name] = Parameters(codes, to_int32(np.rint(np.ldexp(real, -exponent)) + offset, layer))
+    return parameters
+
+
+def to_int32(bias: NDArray[Any], layer: Layer) -> NDArray[np.int32]:
+    """Whole numbers as int32, and such that float32 has them too.
+
+    Raises:
+        TargetError: one is beyond 32 bits.
+    """
+    bias = numerics.in_float32(bias)
+    if np.abs(bias).max(initial=0) >= numerics.INT32_BOUND:
+        raise TargetError(f"{graph.where(layer.node)}: a bias leaves 32 bits; its values are extreme next to the input")
+    return bias.astype(np.int32)
+
+
+def accumulator_exponent(network: Network, table: ScaleTable, layer: Layer) -> int:
+    """``e_x + e_w`` of a linear layer, ``e_x`` of any other."""
+    exponent = table.exponent(name_of(network.source(layer.inputs[0])))
+    weight = layer.operator.weight(layer.node)
+    return exponent + (table.exponent(name_of(weight)) if weight is not None else 0)
+
+
+def integerize(network: Network, table: ScaleTable, parameters: Mapping[str, Parameters]) -> ir.Model:
+    """The integer graph: codes and accumulators only, in the domain :data:`~onnxdiana.rules.ops.base.DOMAIN`.
+
+    Args:
+        network: the canonical graph.
+        table: exponents and shifts.
+        parameters: of every linear layer, by layer name.
+    """
+    source = network.model.graph
+    inputs = [graph.input_like(v) for v in source.inputs]
+    model = graph.new_model(inputs, {DOMAIN: 1, "": OPSET}, source.name or "model", 10)
+    names = {code_name(v) for v in network.quantized} | {name_of(v) for v in source.outputs}
+    emitter = IrEmitter(model.graph, names, DOMAIN)
+    codes: dict[ir.Value, ir.Value] = {}
+    for value, given in zip(source.inputs, inputs, strict=True):
+        scale = table.tensors[name_of(value)]
+        codes[value] = _typed(emitter.add("Quantize", [given], code_name(value), exponent=scale.scalar,
+                                          lo=scale.codes[0], hi=scale.codes[1]), value)
+    layers = {layer.node: layer for layer in network.layers}
+    for node in source:
+        if node in network.fused:
+            continue
+        layer = layers.get(node)
+        if layer is None:
+            codes[node.outputs[0]] = _move(node, network, table, codes, emitter)
+            continue
+        feed = [codes[v] for v in layer.inputs]
+        if layer.name in parameters:
+            own = parameters[layer.name]
+            weight = layer.operator.weight(node)
+            assert weight is not None
+            feed += [emitter.constant(name_of(weight), own.weight),
+                     emitter.constant(f"{layer.name}.bias", own.bias)]
+        accumulator = emitter.add(node.op_type, feed, f"{layer.name}.accumulator", **graph.attributes(node))
+        _typed(accumulator, node.outputs[0])
+        scale = table.tensors[name_of(layer.output)]
+        codes[layer.output] = _typed(
+            emitter.add("Requantize", [accumulator], code_name(layer.output), shift=table.layers[layer.name].shift,
+                        lo=scale.codes[0], hi=scale.codes[1]), layer.output)
+    for value in source.outputs:
+        exponent = table.exponent(name_of(network.source(value)))
+        result = emitter.add("Dequantize", [codes[value]], name_of(value), exponent=exponent)
+        result.type, result.shape = ir.TensorType(ir.DataType.FLOAT), value.shape
+        model.graph.outputs.append(result)
+    spec.verify_integer(model)
+    return model
+
+
+def _typed(value: ir.Value, like: ir.Value) -> ir.Value:
+    value.shape = like.shape
+    return value
+
+
+def _move(
+    node: ir.Node, network: Network, table: ScaleTable, codes: Mapping[ir.Value, ir.Value], emitter: IrEmitter
+) -> ir.Value:
+    """A node that moves or clips codes: the same operator on codes, real bounds turned into codes."""
+    attributes = graph.attributes(node)
+    bounds = operator(node).bounds(node)
+    carried = operator(node).codes(node)
+    if bounds is not None:
+        scale = table.tensors[name_of(network.source(carried[0]))]
+        step = 2.0**scale.scalar
+        attributes["lo"] = int(max(-128, np.ceil(max(bounds[0], -1e30) / step)))
+        attributes["hi"] = int(min(127, np.floor(min(bounds[1], 1e30) / step)))
+        feed = [codes[v] for v in carried]
+    else:
+        feed = [codes[v] if v in codes else emitter.constant(name_of(v), graph.required_constant(v))
+                for v in node.inputs if v is not None]
+    name = name_of(node.outputs[0])
+    if node.outputs[0].is_graph_output():
+        name = f"{name}.quantized"
+    return _typed(emitter.add(node.op_type, feed, name, **attributes), node.outputs[0])
+
+
+def accumulator_bounds(integer: ir.Model) -> dict[str, int]:
+    """Largest magnitude of every accumulator, from the actual weights, biases and code ranges, by layer name.
+
+    ``A = max over channels of (sum |q_w| * max|q_x| + |q_b|)`` for a linear layer (numerics.md).
+    """
+    ranges: dict[ir.Value, tuple[int, int]] = {}
+    bounds: dict[str, int] = {}
+    for node in integer.graph:
+        op = operator(node)
+        inputs = [ranges[v] for v in op.codes(node) if v in ranges]
+        if op.requantizes:
+            bounds[name_of(node.outputs[0]).removesuffix(".accumulator")] = op.bound(node, inputs)
+        elif node.op_type != "Dequantize":
+            ranges[node.outputs[0]] = op.code_range(node, inputs)
+    return bounds
+
+
+def complete_table(network: Network, table: ScaleTable, integer: ir.Model, target: Target, core: str) -> ScaleTable:
+    """The table with cores, roundings and the proven accumulator bounds of the final integer graph.
+
+    Raises:
+        TargetError: an accumulator does not fit 32 bits.
+    """
+    bounds = accumulator_bounds(integer)
+    layers = {}
+    for layer in network.layers:
+        bound = bounds[layer.name]
+        if bound >= numerics.INT32_BOUND:
+            raise TargetError(f"{graph.where(layer.node)}: accumulator up to {bound}, beyond 32 bits")
+        old = table.layers[layer.name]
+        linear = layer.operator.weight(layer.node) is not None
+        layers[layer.name] = dataclasses.replace(
+            old, accumulator_bound=bound, rounding="half_up" if linear else "floor",
+            core="cpu" if core == "cpu" or target.obstacles(layer) else target.accelerator,
+        )
+    return table.replace(layers=layers)

@@ -1,0 +1,114 @@
+"""A model file becomes a float32 :class:`onnx_ir.Model` at our opset, or an error says why not.
+
+The file is untrusted: sizes are compared before anything is allocated, external data stay inside the model's folder, and
+nothing in the file is executed. Operators are judged by a later stage; here only what makes a file unreadable, or its
+interface impossible to quantize, is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import onnx_ir as ir
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from onnxdiana.errors import ModelError
+from onnxdiana.loading import files
+from onnxdiana.loading.checks import OPSET, check_interface, check_sources, check_versions, refuse_exotic
+from onnxdiana.loading.opsets import check_structure, declare_float32, give_outputs_shapes, inlined, raised, relabel
+from onnxdiana.loading.tensors import Tensors, detach, take_from_inputs
+
+__all__ = ["OPSET", "LoadedModel", "load"]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A float model as every later stage expects it, and what was found in the file.
+
+    Attributes:
+        model: opset 20, every float tensor float32, functions inlined, weights in memory and not among the inputs.
+        name: file name without its folder; the graph's name where the source was not a file.
+        sha256: of the file as found, or of the serialized model where the source was not a file.
+        opset: of the default domain, as found.
+        producer: name and version of the exporter, or an empty string.
+        notes: what was converted, for the user.
+    """
+
+    model: ir.Model
+    name: str
+    sha256: str
+    opset: int
+    producer: str
+    notes: tuple[str, ...]
+
+
+def load(source: str | os.PathLike[str] | ModelProto | ir.Model) -> LoadedModel:
+    """Read a float ONNX model.
+
+    Args:
+        source: path of an ``.onnx`` file, or a model in memory, which is left as it is.
+
+    Raises:
+        ModelError: the file cannot be read, is not valid ONNX, or has an interface that cannot be quantized.
+        UnsupportedOpError: control flow or custom operators stand in the way of raising the opset.
+    """
+    if isinstance(source, ModelProto | ir.Model):
+        data, name, folder = files.serialized(source), source.graph.name or "model", None
+    else:
+        data, name, folder = files.read(os.fspath(source))
+    sha256 = hashlib.sha256(data).hexdigest()
+    proto = files.parse(data, name)
+    del data
+    producer = f"{proto.producer_name} {proto.producer_version}".strip()
+    try:
+        model, opset, notes = _float_model(proto, folder)
+    except UnicodeDecodeError as error:
+        raise ModelError(f"'{name}' holds a name that is not UTF-8 text: export the model again") from error
+    except (MemoryError, RecursionError) as error:
+        raise ModelError(f"'{name}' is too large or too deeply nested to be read here") from error
+    return LoadedModel(model, name, sha256, opset, producer, tuple(notes))
+
+
+def _float_model(proto: ModelProto, folder: str | None) -> tuple[ir.Model, int, list[str]]:
+    """The whole way of a parsed model, in order; checks that name the culprit come before onnx's own."""
+    notes: list[str] = []
+    opset = check_versions(proto)
+    refuse_exotic(proto)
+    tensors = Tensors(folder)
+    weights = tensors.own_all(proto)
+    if take_from_inputs(proto, weights):
+        notes.append("initializers taken out of the inputs")
+    check_interface(proto.graph, weights)
+    check_sources(proto.graph, [])
+    detach(proto, weights)
+    give_outputs_shapes(proto)
+    if opset > OPSET:
+        relabel(proto)
+        notes.append(f"opset {opset} read as {OPSET}")
+    check_structure(proto)
+    if proto.functions:
+        notes.append(f"{len(proto.functions)} function(s) inlined")
+        proto = inlined(proto)
+    narrowed = tensors.narrowed | declare_float32(proto)
+    if narrowed:
+        notes.append(f"{' and '.join(sorted(narrowed))} model converted to float32")
+    if opset < OPSET:
+        proto = raised(proto)
+        notes.append(f"opset {opset} raised to {OPSET}")
+    return _with_weights(proto, weights), opset, notes
+
+
+def _with_weights(proto: ModelProto, weights: Mapping[str, NDArray[Any]]) -> ir.Model:
+    """The model in onnx_ir, with the weights that :func:`~onnxdiana.loading.tensors.detach` took out."""
+    model = ir.from_proto(proto)
+    graph = model.graph
+    for value in [v for v in graph.inputs if v.name in weights]:
+        graph.inputs.remove(value)
+        value.const_value = ir.tensor(weights[value.name or ""], name=value.name)
+        graph.register_initializer(value)
+    return model

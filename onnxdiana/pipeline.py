@@ -1,0 +1,253 @@
+"""The stages, on one screen: each is a function from values to a new value.
+
+::
+
+    prepare          model file            -> Prepared         canonical float graph, proven equal to the original
+    fake_quantize    Prepared + data       -> FakeQuantized    exponents, corrected biases, QDQ graph
+    map_to_hardware  FakeQuantized         -> Mapped           cores and shifts of a target
+    integerize       Mapped                -> Quantized        integer graph, accumulators proven
+    export           Quantized             -> folder           every spelling, vectors, summary; agreement checked
+
+``quantize`` does all five.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxdiana import canonical, graph, integers, loading, placement, sensitivity, targets
+from onnxdiana.calibration import Calibration, DataSource, InputSpec, calibrate, open_data, synthetic_data
+from onnxdiana.canonical import Canonical
+from onnxdiana.config import Config
+from onnxdiana.errors import TargetError
+from onnxdiana.exporting.artifacts import Artifacts, write_artifacts
+from onnxdiana.exporting.folder import check_free
+from onnxdiana.graph import name_of
+from onnxdiana.integers import Parameters
+from onnxdiana.layers import Network, network
+from onnxdiana.loading import LoadedModel
+from onnxdiana.recovery import fast, pooling
+from onnxdiana.report.evaluation import Evaluation, evaluate
+from onnxdiana.report.summary import Facts
+from onnxdiana.scales import ScaleTable
+from onnxdiana.targets import Target
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A canonical float graph with the original it came from."""
+
+    loaded: LoadedModel
+    canonical: Canonical
+    difference: float
+    """Largest relative difference to the original, on random inputs."""
+
+    @property
+    def inputs(self) -> list[InputSpec]:
+        """Names and sample shapes of the inputs."""
+        return [InputSpec(name_of(v), graph.sample_shape(v)) for v in self.canonical.model.graph.inputs]
+
+
+@dataclass(frozen=True)
+class FakeQuantized:
+    """Exponents and parameters, before anything about cores is said."""
+
+    prepared: Prepared
+    calibration: Calibration
+    view: Network
+    """The float graph whose tensors the table names (pools in their chosen form)."""
+    table: ScaleTable
+    parameters: Mapping[str, Parameters]
+    """Of the integer model."""
+    fake: Mapping[str, Parameters]
+    """Of the fake-quantized model."""
+    pooling: Mapping[str, str]
+    difference: float
+    """Largest relative difference of ``view`` to the original, on random and calibration inputs."""
+    config: Config
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """Every layer has a core."""
+
+    quantized: FakeQuantized
+    target: Target
+    core: str
+    """As asked for: ``auto``, ``digital`` or ``cpu``."""
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """The integer graph, and all that is needed to write it out."""
+
+    mapped: Mapped
+    table: ScaleTable
+    """Complete: cores, roundings, accumulator bounds."""
+    integer: ir.Model
+    evaluation: Evaluation | None = None
+
+
+def prepare(model: Any, *, seed: int = 0) -> Prepared:
+    """Load a model, bring it into canonical form, and prove on random inputs that its answers stayed.
+
+    Args:
+        model: path of an ONNX file, an ``onnx.ModelProto`` or an ``onnx_ir.Model`` (not changed).
+        seed: of the random inputs.
+
+    Raises:
+        ModelError: the file or its interface is at fault.
+        UnsupportedOpError: operators without a quantized form, all at once.
+    """
+    loaded = loading.load(model)
+    result = canonical.canonicalize(loaded.model)
+    specs = [InputSpec(name_of(v), graph.sample_shape(v)) for v in result.model.graph.inputs]
+    rng = np.random.default_rng(seed)
+    noise = {s.name: rng.standard_normal((2, *s.shape)).astype(np.float32) for s in specs}
+    return Prepared(loaded, result, canonical.prove(loaded.model, result, [noise]))
+
+
+def fake_quantize(prepared: Prepared, data: object = None, config: Config | None = None, *,
+                  quiet: bool = True) -> FakeQuantized:
+    """Calibrate, place the scales, correct the biases.
+
+    Args:
+        prepared: of :func:`prepare`.
+        data: calibration data: a path, arrays, or a callable that yields batches; None draws synthetic inputs.
+        config: options.
+        quiet: no progress bar.
+
+    Raises:
+        CalibrationError: the data do not fit the model, are empty or not finite.
+        TargetError: no legal exponents exist.
+    """
+    config = config or Config()
+    source = data_source(prepared, data, config)
+    target = targets.load(config.target)
+    model = prepared.canonical.model
+    convolved = network(pooling.as_convolution(model, {name_of(n.outputs[0]) for n in pooling.pools(model)}))
+    calibration = calibrate(convolved, source, config.batch, quiet=quiet)
+    some = {name: x[:4] for name, x in calibration.kept.items()}
+    difference = canonical.prove(
+        prepared.loaded.model, Canonical(convolved.model, prepared.canonical.applied), [some])
+    preferred = sensitivity.output_exponents(convolved, calibration, target)
+
+    def place(view: Network, more: Mapping[str, int] | None) -> ScaleTable:
+        return placement.place(view, calibration, target, {**preferred, **(more or {})})
+
+    found = fast.recover(model, calibration, convolved, place, corrections=config.recover == "fast")
+    return FakeQuantized(prepared, calibration, found.view, found.table, found.parameters, found.fake, found.pooling,
+                         max(difference, prepared.difference), config)
+
+
+def data_source(prepared: Prepared, data: object, config: Config) -> DataSource:
+    """Calibration data as a stream, or synthetic inputs where none are given."""
+    if data is None:
+        return synthetic_data(prepared.inputs, seed=config.seed)
+    return open_data(data, prepared.inputs)
+
+
+def map_to_hardware(quantized: FakeQuantized, core: str | None = None) -> Mapped:
+    """Give every layer a core of the target.
+
+    Args:
+        quantized: of :func:`fake_quantize`.
+        core: ``auto``, ``digital`` or ``cpu``; by default what the configuration says.
+
+    Raises:
+        TargetError: ``core="digital"`` and a convolution or linear layer cannot run there; lists all of them.
+    """
+    config = quantized.config if core is None else dataclasses.replace(quantized.config, core=core)
+    target = targets.load(config.target)
+    if config.core == "digital":
+        found = [f"{graph.where(layer.node)}: {'; '.join(reasons)}" for layer in quantized.view.layers
+                 if layer.operator.weight(layer.node) is not None and (reasons := target.obstacles(layer))]
+        if found:
+            lines = "\n".join(f"  - {line}" for line in found)
+            raise TargetError(f"core digital was asked for, and it does not take these layers:\n{lines}\n"
+                              "use --core auto to leave them to the CPU")
+    return Mapped(quantized, target, config.core)
+
+
+def integerize(mapped: Mapped) -> Quantized:
+    """Build the integer graph and prove that every accumulator fits.
+
+    Raises:
+        TargetError: an accumulator does not fit 32 bits.
+    """
+    q = mapped.quantized
+    integer = integers.integerize(q.view, q.table, q.parameters)
+    table = integers.complete_table(q.view, q.table, integer, mapped.target, mapped.core)
+    return Quantized(mapped, table, integer)
+
+
+def export(
+    quantized: Quantized, folder: str | os.PathLike[str] | None, *, force: bool = False
+) -> Artifacts:
+    """Write every spelling, vectors and summary, after checking that all spellings agree bit for bit.
+
+    Args:
+        quantized: of :func:`integerize`.
+        folder: to appear, whole or not at all; None writes nothing and only returns the files' contents.
+        force: move a folder that we did not write aside.
+
+    Raises:
+        OutputError: the folder cannot be written or is not ours.
+        SpecViolation: two spellings disagree (our bug).
+    """
+    q = quantized.mapped.quantized
+    facts = Facts(
+        loaded=q.prepared.loaded, applied=q.prepared.canonical.applied, difference=q.difference,
+        calibration=q.calibration, pooling=q.pooling, target=quantized.mapped.target, config=q.config,
+        evaluation=quantized.evaluation,
+    )
+    return write_artifacts(None if folder is None else Path(folder), q.view, quantized.table, quantized.integer,
+                           q.parameters, q.fake, facts, force=force)
+
+
+def with_evaluation(quantized: Quantized, data: object) -> Quantized:
+    """The same model with its quality on data that calibration has not seen.
+
+    Raises:
+        CalibrationError: the data, or the labels among them, do not fit the model.
+    """
+    q = quantized.mapped.quantized
+    source = open_data(data, q.prepared.inputs)
+    return dataclasses.replace(quantized, evaluation=evaluate(q.view, quantized.integer, source))
+
+
+def quantize(
+    model: Any, calibration: object = None, output: str | os.PathLike[str] | None = None, *,
+    evaluation: object = None, config: Config | None = None, force: bool = False, quiet: bool = True,
+) -> Artifacts:
+    """All five steps.
+
+    Args:
+        model: as for :func:`prepare`.
+        calibration: as for :func:`fake_quantize`.
+        output: folder to write; None writes nothing and returns the files' contents.
+        evaluation: data never used for calibration; with an array named ``labels`` quality is task accuracy.
+        config: options.
+        force: move a folder that we did not write aside.
+        quiet: no progress bar.
+
+    Returns:
+        The files, the summary, and the agreement of all spellings.
+    """
+    config = config or Config()
+    if output is not None:
+        guard = Path(model) if isinstance(model, str | os.PathLike) else None
+        check_free(Path(output), force=force, guard=guard)
+    prepared = prepare(model, seed=config.seed)
+    quantized = integerize(map_to_hardware(fake_quantize(prepared, calibration, config, quiet=quiet)))
+    if evaluation is not None:
+        quantized = with_evaluation(quantized, evaluation)
+    return export(quantized, output, force=force)

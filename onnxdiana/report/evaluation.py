@@ -1,0 +1,83 @@
+"""Quality of the integer model on data that calibration has not seen."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from onnxdiana import reference
+from onnxdiana.calibration import DataSource
+from onnxdiana.errors import CalibrationError
+from onnxdiana.graph import name_of
+from onnxdiana.layers import Network
+from onnxdiana.runtime import CHUNK, Runner, length
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Float model beside integer model."""
+
+    description: str
+    sha256: str | None
+    samples: int
+    sqnr: dict[str, float]
+    """dB over all samples, by output."""
+    agreement: float | None
+    """Share of samples on which both models' first output has its maximum at the same place; None for a scalar."""
+    errors_float: int | None
+    """Wrong answers by labels; None without labels."""
+    errors_integer: int | None
+
+    @property
+    def accuracy_float(self) -> float | None:
+        """Share of right answers of the float model."""
+        return None if self.errors_float is None else 1 - self.errors_float / self.samples
+
+    @property
+    def accuracy_integer(self) -> float | None:
+        """Share of right answers of the integer model."""
+        return None if self.errors_integer is None else 1 - self.errors_integer / self.samples
+
+
+def evaluate(view: Network, integer: ir.Model, source: DataSource) -> Evaluation:
+    """Run both models over the data, as a stream.
+
+    Raises:
+        CalibrationError: no samples, or labels that do not fit the first output.
+    """
+    outputs = [name_of(v) for v in integer.graph.outputs]
+    runner = Runner(view.model, outputs)
+    signal, noise = dict.fromkeys(outputs, 0.0), dict.fromkeys(outputs, 0.0)
+    answers: list[NDArray[Any]] = []
+    count = 0
+    for batch in source.batches(CHUNK):
+        real, exact = runner.run(batch), reference.run(integer, batch)
+        for name in outputs:
+            y = real[name].astype(np.float64)
+            signal[name] += float(np.square(y).sum())
+            noise[name] += float(np.square(y - exact[name]).sum())
+        rows = [values[outputs[0]].reshape(length(batch), -1) for values in (real, exact)]
+        answers.append(np.stack([row.argmax(axis=1) for row in rows]))
+        classes = rows[0].shape[1]
+        count += length(batch)
+    if not count:
+        raise CalibrationError(f"{source.description}: no samples to evaluate on")
+    float_answer, integer_answer = np.concatenate(answers, axis=1)
+    wrong: tuple[int | None, int | None] = (None, None)
+    if source.labels is not None:
+        labels = np.asarray(source.labels).reshape(-1)
+        if len(labels) != count or labels.min() < 0 or labels.max() >= classes:
+            raise CalibrationError(
+                f"{source.description}: labels ({len(labels)}, from {labels.min()} to {labels.max()}) do not fit "
+                f"{count} samples and {classes} classes of output '{outputs[0]}'")
+        wrong = int((float_answer != labels).sum()), int((integer_answer != labels).sum())
+    return Evaluation(
+        source.description, source.sha256(), count,
+        {n: math.inf if noise[n] == 0 else 10 * math.log10(signal[n] / noise[n]) if signal[n] else -math.inf
+         for n in outputs},
+        float((float_answer == integer_answer).mean()) if classes > 1 else None, *wrong)

@@ -1,0 +1,143 @@
+"""``summary.json``: everything a person or a program wants to know about a run, the same bytes for the same run."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import onnxdiana
+from onnxdiana import graph
+from onnxdiana.calibration import Calibration
+from onnxdiana.config import Config
+from onnxdiana.exporting.folder import FORMAT
+from onnxdiana.graph import name_of
+from onnxdiana.integers import Parameters, code_name
+from onnxdiana.layers import Layer, Network
+from onnxdiana.loading import LoadedModel
+from onnxdiana.report.evaluation import Evaluation
+from onnxdiana.scales import ScaleTable
+from onnxdiana.targets import Target
+from onnxdiana.validation import Agreement
+
+VERSION = 1
+LIBRARIES = ("numpy", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "onnx-graphsurgeon")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the stages before the export have found out."""
+
+    loaded: LoadedModel
+    applied: tuple[tuple[str, int], ...]
+    difference: float
+    calibration: Calibration
+    pooling: Mapping[str, str]
+    target: Target
+    config: Config
+    evaluation: Evaluation | None
+
+
+def digest(array: NDArray[Any] | None) -> str | None:
+    """sha256 of an array's bytes."""
+    return None if array is None else hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def decibel(value: float) -> float | None:
+    """Rounded for people; None where there is no finite figure."""
+    return round(value, 3) if math.isfinite(value) else None
+
+
+def digests(view: Network, parameters: Mapping[str, Parameters], fake: Mapping[str, Parameters],
+            layer: Layer) -> dict[str, str | None]:
+    """Hashes of a layer's parameters, which is how ``validate`` names the layer whose values were changed."""
+    if layer.name not in parameters:
+        return {}
+    weight, bias = layer.operator.weight(layer.node), layer.operator.bias(layer.node)
+    return {
+        "float_weight": digest(graph.constant(weight)), "float_bias": digest(graph.constant(bias)),
+        "weight": digest(parameters[layer.name].weight), "bias": digest(parameters[layer.name].bias),
+        "fake_weight": digest(fake[layer.name].weight), "fake_bias": digest(fake[layer.name].bias),
+    }
+
+
+def summarize(
+    view: Network, table: ScaleTable, parameters: Mapping[str, Parameters], fake: Mapping[str, Parameters],
+    facts: Facts, agreement: Agreement, obstacles: list[str], files: Mapping[str, str],
+) -> dict[str, Any]:
+    """The document.
+
+    Args:
+        view, table, parameters, fake: the quantized model.
+        facts: of the stages before.
+        agreement: of all spellings.
+        obstacles: why there is no ``htvm/``; empty where there is.
+        files: sha256 of every other file, by relative path.
+    """
+    layers = [_layer(view, table, parameters, fake, facts.target, agreement, layer) for layer in view.layers]
+    calibration, evaluation = facts.calibration, facts.evaluation
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "versions": {"onnxdiana": onnxdiana.__version__,
+                     **{name: importlib.metadata.version(name) for name in LIBRARIES}},
+        "model": {"name": facts.loaded.name, "sha256": facts.loaded.sha256, "opset": facts.loaded.opset,
+                  "producer": facts.loaded.producer, "notes": list(facts.loaded.notes)},
+        "options": dataclasses.asdict(facts.config),
+        "target": facts.target.name,
+        "calibration": {
+            "source": calibration.description, "sha256": calibration.sha256, "synthetic": calibration.synthetic,
+            "samples": calibration.samples, "correction_samples": list(calibration.kept_indices),
+        },
+        "canonicalization": {"rules": [{"rule": rule, "places": places} for rule, places in facts.applied],
+                             "largest_relative_difference": float(f"{facts.difference:.2g}")},
+        "pooling": dict(facts.pooling),
+        "layers": layers,
+        "totals": {
+            "layers": len(layers), "macs": sum(entry["macs"] for entry in layers),
+            "parameters": sum(entry["parameters"] for entry in layers),
+            "macs_by_core": {core: sum(entry["macs"] for entry in layers if entry["core"] == core)
+                             for core in sorted({entry["core"] for entry in layers})},
+            "largest_accumulator_bound": max((entry["accumulator_bound"] for entry in layers), default=0),
+        },
+        "agreement": {
+            "samples": agreement.samples, "exact": not agreement.mismatches, "htvm_judge": agreement.judge,
+            "sqnr_db": {name_of(v): decibel(agreement.sqnr[name_of(v)]) for v in view.model.graph.outputs},
+            "sqnr_fake_quantized_db": {name: decibel(v) for name, v in agreement.sqnr_fake.items()},
+        },
+        "handoff": {"written": not obstacles, "obstacles": obstacles},
+        "evaluation": None if evaluation is None else {
+            "source": evaluation.description, "sha256": evaluation.sha256, "samples": evaluation.samples,
+            "sqnr_db": {name: decibel(v) for name, v in evaluation.sqnr.items()},
+            "agreement": evaluation.agreement,
+            "errors_float": evaluation.errors_float, "errors_integer": evaluation.errors_integer,
+            "accuracy_float": evaluation.accuracy_float, "accuracy_integer": evaluation.accuracy_integer,
+        },
+        "files": dict(sorted(files.items())),
+    }
+
+
+def _layer(
+    view: Network, table: ScaleTable, parameters: Mapping[str, Parameters], fake: Mapping[str, Parameters],
+    target: Target, agreement: Agreement, layer: Layer,
+) -> dict[str, Any]:
+    scale, own = table.tensors[name_of(layer.output)], table.layers[layer.name]
+    arrays = [a for v in (layer.operator.weight(layer.node), layer.operator.bias(layer.node))
+              if (a := graph.constant(v)) is not None]
+    return {
+        "name": layer.name, "operator": layer.node.op_type, "output": name_of(layer.output),
+        "output_shape": list(graph.sample_shape(layer.output)),
+        "core": own.core, "not_accelerated_because": target.obstacles(layer),
+        "shift": own.shift, "rounding": own.rounding, "exponent": scale.scalar, "codes": list(scale.codes),
+        "accumulator_bound": own.accumulator_bound,
+        "sqnr_db": decibel(agreement.sqnr[code_name(layer.output)]),
+        "macs": layer.operator.macs(layer.node), "parameters": sum(a.size for a in arrays),
+        "sha256": digests(view, parameters, fake, layer),
+    }

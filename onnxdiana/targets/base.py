@@ -1,0 +1,45 @@
+"""What a chip can compute: code ranges, shifts, cores. A frozen value; a new chip is a new file beside this one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from onnxdiana.layers import Layer
+
+Codes = tuple[int, int]
+
+
+def _nowhere(layer: Layer) -> list[str]:
+    return ["the target has no accelerator"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A chip.
+
+    Codes are inclusive ranges; shifts are arithmetic right shifts of an int32 accumulator.
+    """
+
+    name: str
+    signed: Codes = (-128, 127)
+    """Activations that can be negative."""
+    unsigned: Codes = (0, 127)
+    """Activations behind a ReLU."""
+    weight: Codes = (-128, 127)
+    shift: tuple[int, int] = (0, 31)
+    accelerator: str = "digital"
+    """Name of the core that :attr:`obstacles` speaks of."""
+    obstacles: Callable[[Layer], list[str]] = _nowhere
+    """Why the accelerator does not take a layer; empty where it does."""
+
+    def codes(self, bounds: tuple[float, float], exponent: int) -> Codes:
+        """Code range of a tensor with these real bounds: whole steps inside them, within the target's range."""
+        lo, hi = self.unsigned if bounds[0] >= 0 else self.signed
+        step = math.ldexp(1.0, exponent)
+        if bounds[0] > -math.inf:
+            lo = max(lo, math.ceil(bounds[0] / step))
+        if bounds[1] < math.inf:
+            hi = min(hi, math.floor(bounds[1] / step))
+        return min(lo, hi), hi

@@ -1,0 +1,52 @@
+"""``Identity(x) -> x``, and Dropout in inference, Cast to the type x has, Concat of x alone, Pad by nothing."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from onnxdiana import graph
+from onnxdiana.rules.canonicalize.base import is_constant, is_operator
+
+
+def _passes_through(node: ir.Node) -> bool:
+    if not is_operator(node, "Identity", "Dropout", "Cast", "Concat", "Pad") or node.inputs[0] is None:
+        return False
+    if node.op_type == "Dropout":
+        training = node.inputs[2] if len(node.inputs) > 2 else None
+        mask_used = any(v.uses() or v.is_graph_output() for v in node.outputs[1:])
+        return not mask_used and (training is None or (is_constant(training) and not graph.required_constant(training)))
+    if node.op_type == "Cast":
+        return node.inputs[0].dtype is not None and int(node.inputs[0].dtype) == graph.attribute(node, "to")
+    if node.op_type == "Concat":
+        return len(node.inputs) == 1
+    if node.op_type == "Pad":
+        return is_constant(node.inputs[1]) and not graph.required_constant(node.inputs[1]).any()
+    return True
+
+
+class DropNoOps:
+    """A plain loop: there is nothing to match but one node."""
+
+    name = "no_op"
+
+    def apply(self, model: ir.Model) -> int:
+        """Remove in place; a graph output keeps its name."""
+        count = 0
+        for node in list(model.graph):
+            if not _passes_through(node):
+                continue
+            source, result = node.inputs[0], node.outputs[0]
+            assert source is not None
+            if result.is_graph_output():
+                if source.is_graph_input() or source.is_graph_output() or graph.constant(source) is not None:
+                    continue  # the name of an interface cannot be given away
+                name = result.name
+                result.name = None
+                source.name = name
+            result.replace_all_uses_with(source, replace_graph_outputs=True)
+            model.graph.remove(node, safe=True)
+            count += 1
+        return count
+
+
+RULE = DropNoOps()

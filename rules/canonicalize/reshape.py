@@ -1,0 +1,66 @@
+"""``Reshape | Squeeze | Unsqueeze (N, ...) -> Flatten`` to (N, rest), else Reshape to (0, ...): an open batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxdiana import graph
+from onnxdiana.rules.canonicalize.base import PatternRule, is_constant
+
+_REST = {"_allow_other_inputs": True, "_allow_other_attributes": True, "_outputs": ["out"]}
+
+
+class ReshapeKeepsBatch(PatternRule):
+    """Static shapes (the batch too, at this stage) whose first axis stays the same."""
+
+    def patterns(self) -> Sequence[Callable[..., Any]]:
+        """All three spellings."""
+        return [self.pattern, lambda op, x: op.Squeeze(x, **_REST), lambda op, x: op.Unsqueeze(x, **_REST)]
+
+    def pattern(self, op: Any, x: Any) -> Any:
+        """Any Reshape."""
+        return op.Reshape(x, **_REST)
+
+    @staticmethod
+    def _shapes(out: ir.Value) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+        before, after = graph.dims(PatternRule.node(out).inputs[0]), graph.dims(out)
+        if before is None or after is None or None in before or None in after:
+            return None
+        return before, after  # type: ignore[return-value]
+
+    def check(self, op: Any, x: ir.Value, out: ir.Value, **_: Any) -> bool:
+        """Known shapes, batch first, and not yet in the wanted form."""
+        shapes, node = self._shapes(out), self.node(out)
+        if shapes is None or not shapes[0] or not shapes[1] or shapes[0][0] != shapes[1][0]:
+            return False
+        if node.op_type != "Reshape":
+            return not _moves_batch(node, *shapes)
+        if len(shapes[1]) == 2 or not is_constant(node.inputs[1]):
+            return True
+        target = graph.required_constant(node.inputs[1])
+        return target[0] != 0 or bool(graph.attribute(node, "allowzero", 0))
+
+    def rewrite(self, op: Any, x: ir.Value, out: ir.Value, **_: Any) -> ir.Value:
+        """Flatten for two axes, else Reshape to (0, sizes)."""
+        shapes = self._shapes(out)
+        assert shapes is not None
+        if len(shapes[1]) == 2:
+            return self.build(op, "Flatten", [x], out, axis=1)
+        target = self.constant(out, f"{out.name}.shape", np.array([0, *shapes[1][1:]], dtype=np.int64))
+        return self.build(op, "Reshape", [x, target], out)
+
+
+def _moves_batch(node: ir.Node, before: tuple[int, ...], after: tuple[int, ...]) -> bool:
+    """Whether a Squeeze or Unsqueeze takes away or adds a first axis, which a batch of 1 would hide."""
+    axes = node.inputs[1] if len(node.inputs) > 1 else None
+    if axes is None:
+        return before[0] == 1
+    rank = max(len(before), len(after))
+    return not is_constant(axes) or any(int(a) % rank == 0 for a in graph.required_constant(axes))
+
+
+RULE = ReshapeKeepsBatch("reshape")

@@ -1,0 +1,61 @@
+"""Add of two activations (residual): both operands share one exponent, the sum is requantized."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxdiana import graph
+from onnxdiana.graph import Emitter
+from onnxdiana.numerics import Rounding
+from onnxdiana.rules.ops.base import Array, Codes, Operator, T
+
+
+class Add(Operator):
+    """``acc = q_a + q_b``; no bias, so floor stays (numerics.md)."""
+
+    op_type = "Add"
+    requantizes = True
+
+    def obstacles(self, node: ir.Node) -> Iterator[str]:
+        """Two activations of one shape."""
+        for value in node.inputs:
+            if graph.constant(value) is not None:
+                yield "one operand is a constant; fold it into the bias of the layer in front"
+        shapes = [graph.dims(v) for v in node.inputs]
+        if None not in shapes and len({s[1:] for s in shapes if s is not None}) > 1:
+            yield f"the operands have different shapes {shapes[0]} and {shapes[1]}; only equal shapes are added"
+
+    def codes(self, node: ir.Node) -> tuple[ir.Value, ...]:
+        """Both operands."""
+        return tuple(v for v in node.inputs if v is not None)
+
+    def ties(self, node: ir.Node) -> tuple[ir.Value, ...]:
+        """The operands, not the output."""
+        return self.codes(node)
+
+    def core(self, node: ir.Node) -> str | None:
+        """The accelerator's element-wise sum."""
+        return "add"
+
+    def bound(self, node: ir.Node, inputs: Sequence[Codes]) -> int:
+        """Sum of both magnitudes."""
+        return sum(max(abs(lo), abs(hi)) for lo, hi in inputs)
+
+    def evaluate(self, node: ir.Node, inputs: Sequence[Array], rounding: Rounding) -> Array:
+        """Sum in int64."""
+        return np.asarray(inputs[0].astype(np.int64) + inputs[1])
+
+    def emit_integer(self, node: ir.Node, inputs: Sequence[T], output: str, emitter: Emitter[T]) -> T:
+        """Both operands to int32, then Add."""
+        wide = [emitter.add("Cast", [x], f"{output}.operand", to=int(ir.DataType.INT32)) for x in inputs]
+        return emitter.add("Add", wide, output)
+
+    def emit_htvm(self, node: ir.Node, inputs: Sequence[T], output: str, emitter: Emitter[T]) -> T:
+        """Add on requantized tensors."""
+        return emitter.add("Add", list(inputs), output)
+
+
+OPERATOR = Add()

@@ -1,0 +1,69 @@
+"""Relu and Clip: bounds that the requantizer in front takes over, or a clip of the codes where there is none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxdiana import graph
+from onnxdiana.graph import Emitter
+from onnxdiana.numerics import Rounding
+from onnxdiana.rules.ops.base import Array, Codes, Operator, T
+
+
+class Clip(Operator):
+    """``min(max(x, lo), hi)``; in the integer graph attributes ``lo`` and ``hi`` hold the bounds in codes."""
+
+    op_type = "Clip"
+
+    def obstacles(self, node: ir.Node) -> Iterator[str]:
+        """Bounds are constants."""
+        for value in node.inputs[1:]:
+            if value is not None and graph.constant(value) is None:
+                yield "a bound is computed in the graph; make it a constant"
+
+    def bounds(self, node: ir.Node) -> tuple[float, float] | None:
+        """Second and third input, infinite where absent."""
+        lo, hi = (graph.constant(v) for v in [*node.inputs, None, None][1:3])
+        return -math.inf if lo is None else float(lo), math.inf if hi is None else float(hi)
+
+    def code_range(self, node: ir.Node, inputs: Sequence[Codes]) -> Codes:
+        """The input's range, clipped."""
+        lo, hi = graph.attribute(node, "lo"), graph.attribute(node, "hi")
+        (a, b), = inputs
+        return min(max(a, lo), hi), min(max(b, lo), hi)
+
+    def evaluate(self, node: ir.Node, inputs: Sequence[Array], rounding: Rounding) -> Array:
+        """Clip of the codes."""
+        return np.clip(inputs[0], graph.attribute(node, "lo"), graph.attribute(node, "hi"))
+
+    def emit_integer(self, node: ir.Node, inputs: Sequence[T], output: str, emitter: Emitter[T]) -> T:
+        """Clip on int8."""
+        bounds = [emitter.constant(f"{output}.{side}", np.array(graph.attribute(node, side), np.int8))
+                  for side in ("lo", "hi")]
+        return emitter.add("Clip", [inputs[0], *bounds], output)
+
+    def emit_htvm(self, node: ir.Node, inputs: Sequence[T], output: str, emitter: Emitter[T]) -> T:
+        """Relu on codes, which is all the dialect has."""
+        return emitter.add("Relu", list(inputs), output)
+
+    def htvm_obstacles(self, node: ir.Node) -> Iterator[str]:
+        """A bound behind something that is not a layer can only be a Relu."""
+        if (graph.attribute(node, "lo"), graph.attribute(node, "hi")) != (0, 127):
+            yield "a clip with an upper bound that follows no layer; put it directly behind a Conv, Linear or Add"
+
+
+class Relu(Clip):
+    """``max(x, 0)``."""
+
+    op_type = "Relu"
+
+    def bounds(self, node: ir.Node) -> tuple[float, float] | None:
+        """Zero and infinity."""
+        return 0.0, math.inf
+
+
+OPERATORS = [Clip(), Relu()]

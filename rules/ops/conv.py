@@ -1,0 +1,79 @@
+"""Conv: integer convolution; 1-d, 2-d or 3-d kernels, any stride, zero padding, dilation and group count."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxdiana import graph, numerics
+from onnxdiana.graph import Emitter
+from onnxdiana.numerics import Rounding
+from onnxdiana.rules.ops.base import Array, Linear, T, bias_shape
+
+
+def geometry(node: ir.Node) -> dict[str, Any]:
+    """Strides, pads, dilations and group of a node, with ONNX's defaults filled in."""
+    rank = graph.required_constant(node.inputs[1]).ndim - 2
+    return {
+        "strides": graph.attribute(node, "strides", [1] * rank),
+        "pads": graph.attribute(node, "pads", [0] * 2 * rank),
+        "dilations": graph.attribute(node, "dilations", [1] * rank),
+        "group": graph.attribute(node, "group", 1),
+    }
+
+
+class Conv(Linear):
+    """``y[n,m] = sum over c, k of w[m,c,k] * x[n,c,s*p+d*k] + b[m]``."""
+
+    op_type = "Conv"
+
+    def macs(self, node: ir.Node) -> int:
+        """Kernel size times output elements."""
+        weight = graph.required_constant(node.inputs[1])
+        return int(weight[0].size) * math.prod(graph.sample_shape(node.outputs[0]))
+
+    def core(self, node: ir.Node) -> str | None:
+        """The accelerator has 2-d convolutions."""
+        return "conv" if graph.required_constant(node.inputs[1]).ndim == 4 else None
+
+    def obstacles(self, node: ir.Node) -> Iterator[str]:
+        """Kernels of 1 to 3 dimensions, explicit pads."""
+        yield from super().obstacles(node)
+        weight = graph.constant(node.inputs[1])
+        if weight is not None and not 3 <= weight.ndim <= 5:
+            yield f"the weight has {weight.ndim} dimensions; use a 1-d, 2-d or 3-d convolution"
+        if graph.attribute(node, "auto_pad", "NOTSET") != "NOTSET":
+            yield "auto_pad could not be resolved; export with explicit pads"
+
+    def evaluate(self, node: ir.Node, inputs: Sequence[Array], rounding: Rounding) -> Array:
+        """Exact accumulators, bias included."""
+        (_, weight), (_, bias) = self.parameters(node)
+        bound = int(numerics.weight_bound(weight, -128, 127).max(initial=0))
+        acc = numerics.convolve(inputs[0], weight, bound=bound, **geometry(node))
+        acc += bias.reshape(bias_shape(weight.ndim))
+        return acc
+
+    def emit_integer(self, node: ir.Node, inputs: Sequence[T], output: str, emitter: Emitter[T]) -> T:
+        """ConvInteger on int8 without zero points, then Add of the int32 bias."""
+        (name, weight), (bias_name, bias) = self.parameters(node)
+        product = emitter.add("ConvInteger", [inputs[0], emitter.constant(name, weight)], f"{output}.product",
+                              kernel_shape=list(weight.shape[2:]), **geometry(node))
+        return emitter.add("Add", [product, emitter.constant(bias_name, bias.reshape(bias_shape(weight.ndim)))], output)
+
+    def emit_htvm(self, node: ir.Node, inputs: Sequence[T], output: str, emitter: Emitter[T]) -> T:
+        """Conv with an explicit bias: without one it would not be accelerated."""
+        parameters = [emitter.constant(name, array.astype(np.float32)) for name, array in self.parameters(node)]
+        kernel = list(graph.required_constant(node.inputs[1]).shape[2:])
+        return emitter.add("Conv", [inputs[0], *parameters], output, kernel_shape=kernel, **geometry(node))
+
+    def htvm_obstacles(self, node: ir.Node) -> Iterator[str]:
+        """HTVM makes integers of 2-d convolutions only."""
+        if graph.required_constant(node.inputs[1]).ndim != 4:
+            yield "HTVM takes 2-d convolutions only; write it as a 2-d convolution with an axis of size 1"
+
+
+OPERATOR = Conv()
