@@ -36,7 +36,7 @@ from onnxdiana.integers import (
 )
 from onnxdiana.layers import Network, network
 from onnxdiana.report.summary import digests
-from onnxdiana.runtime import Runner
+from onnxdiana.runtime import Runner, length
 from onnxdiana.scales import ScaleTable
 from onnxdiana.validation import few, sqnr
 
@@ -289,7 +289,7 @@ def _run(
     fake, exact = (onnx.ModelProto.FromString(files[name]) for name in MODELS[1:])
     htvm = onnx.ModelProto.FromString(files["htvm/model.onnx"]) if "htvm/model.onnx" in files else None
     on_disk = Spellings(files["model.float.onnx"], table, fake, exact, htvm, ())
-    agreement = check(view, on_disk, integer, samples)
+    agreement = check(view, on_disk, integer, samples, length(samples))
     findings += [str(m) for m in agreement.mismatches]
     codes = tensor_names(integer)
     names = {code_name(v): name_of(v) for v in view.quantized}

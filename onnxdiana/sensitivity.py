@@ -33,8 +33,10 @@ _GAIN = 0.9
 """The tensor-wise best exponent stays unless another one brings the output's error below this share."""
 _HOPELESS = 100.0
 """Candidates whose own error is this many times the best one's are not tried: they clip nearly everything."""
-_MACS = 2e10
-"""Work of all trials together; a large network gets fewer samples, then fewer trials, the first tensors first."""
+_WORK = 2e10
+"""Multiply-accumulates of all trials together; in a large network only the first tensors are tried."""
+_NODE = 2e5
+"""What running a node costs besides, in multiply-accumulates."""
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -61,7 +63,7 @@ class _Trial:
 
 
 def output_exponents(network: Network, calibration: Calibration, target: Target) -> dict[str, int]:
-    """Preferred exponents by tensor name, of those tensors where the choice was tried at the output.
+    """Preferred exponents by tensor name, where a finer one than the tensor-wise best came into question.
 
     Args:
         network: the canonical float graph.
@@ -69,33 +71,39 @@ def output_exponents(network: Network, calibration: Calibration, target: Target)
         target: code ranges.
     """
     placement = Placement(network, calibration, target)
-    macs = max(1, sum(layer.operator.macs(layer.node) for layer in network.layers))
     trials = [_Trial(tuple(group.members), candidates[0], dict.fromkeys(candidates, 0.0))
               for group in placement.groups() if len(candidates := _candidates(placement, group)) > 1]
-    trials = trials[:max(1, int(_MACS // (2 * macs)))]
-    if not trials:
+    rounds = _rounds(calibration.kept)
+    macs = sum(layer.operator.macs(layer.node) for layer in network.layers)
+    run = length(rounds[0]) * macs + len(network.model.graph) * _NODE
+    racing = _affordable(trials, run)
+    if not racing:
         return {}
-    bench, budget = _Bench(network, placement, [name for trial in trials for name in trial.members]), _MACS
-    for samples in _rounds(calibration.kept, int(_MACS // (4 * macs * len(trials)))):
-        racing = [trial for trial in trials if len(trial.errors) > 1]
-        work = macs * length(samples) * sum(len(trial.errors) for trial in racing)
-        if not racing or (work > budget and budget < _MACS):
-            break
-        budget -= work
+    bench = _Bench(network, placement, [name for trial in racing for name in trial.members])
+    for number, samples in enumerate(rounds):
         values = bench.values(samples, [name for trial in racing for name in trial.members])
         for trial in racing:
             for exponent in trial.errors:
                 trial.errors[exponent] += bench.error(values, trial.members, exponent)
             trial.drop_beaten()
-    return {name: trial.choice for trial in trials for name in trial.members}
+        racing = [trial for trial in racing if len(trial.errors) > 1]
+        if number == 0:
+            racing = _affordable(racing, run * (len(rounds) - 1))
+        if not racing:
+            break
+    return {name: trial.choice for trial in racing for name in trial.members}
 
 
-def _rounds(kept: Arrays, limit: int) -> Iterator[dict[str, NDArray[Any]]]:
+def _rounds(kept: Arrays) -> list[dict[str, NDArray[Any]]]:
     """All kept samples, a few at a time, each round spread evenly over them."""
-    count = length(kept)
-    rounds = -(-count // max(1, min(ROUND, limit)))
-    for start in range(rounds):
-        yield {name: np.ascontiguousarray(x[start::rounds]) for name, x in kept.items()}
+    count = -(-length(kept) // ROUND)
+    return [{name: x[start::count] for name, x in kept.items()} for start in range(count)]
+
+
+def _affordable(trials: Sequence[_Trial], run: float) -> list[_Trial]:
+    """The first trials whose candidates can all run in half the budget; the others keep their tensor-wise best."""
+    total = np.cumsum([run * len(trial.errors) for trial in trials])
+    return list(trials[:int(np.searchsorted(total, _WORK / 2, side="right"))])
 
 
 def _candidates(placement: Placement, group: Group) -> tuple[int, ...]:

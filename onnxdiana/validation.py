@@ -68,6 +68,7 @@ class Agreement:
     """Outcome of running every spelling on the same samples."""
 
     samples: int
+    """Judged by the reference."""
     mismatches: tuple[Mismatch, ...]
     sqnr: Mapping[str, float]
     """dB of the integer model's tensors against the float model's, by codes name, then by output name."""
@@ -80,24 +81,27 @@ class Agreement:
 def agree(
     view: Network, table: ScaleTable, integer: ir.Model, samples: Arrays, *,
     integer_model: ir.Model | onnx.ModelProto, fake: ir.Model | onnx.ModelProto, htvm: onnx.ModelProto | None,
+    judged: int,
 ) -> Agreement:
-    """Run float model, reference and every spelling on some samples.
+    """Run float model and every spelling on some samples, and the reference on some of these.
 
     Args:
         view, table: the float graph and its scales.
         integer: the integer graph, for the reference.
-        samples: inputs by name.
+        samples: inputs by name; errors against the float model are measured on all of them.
         integer_model, fake, htvm: the spellings.
+        judged: the slower judges, reference and hand-over graph, run on at most so many of the samples, evenly.
     """
     codes = tensor_names(integer)
     outputs = [name_of(v) for v in integer.graph.outputs]
-    expected = reference.run(integer, samples, [*codes, *outputs])
+    some = few(samples, judged)
+    expected = reference.run(integer, some, [*codes, *outputs])
     mismatches = []
     found = Runner(integer_model, [*codes, *outputs]).run(samples)
-    mismatches.append(first_mismatch("model.int.onnx", expected, found, [*codes, *outputs]))
+    mismatches.append(first_mismatch("model.int.onnx", expected, few(found, judged), [*codes, *outputs]))
     judge = None
     if htvm is not None:
-        judge, handed = _run_htvm(htvm, table, samples, codes, outputs)
+        judge, handed = _run_htvm(htvm, table, some, codes, outputs)
         mismatches.append(first_mismatch("htvm/model.onnx", expected, handed, [*codes, *outputs]))
     by_code = {code_name(v): v for v in view.quantized}
     inputs = set(view.model.graph.inputs)
@@ -105,11 +109,11 @@ def agree(
     real = Runner(view.model, [*(n for c, n in names.items() if by_code[c] not in inputs), *outputs]).run(samples)
     real.update(samples)
     quality = {
-        c: sqnr(real[n], np.ldexp(expected[c].astype(np.float64), table.exponent(n))) for c, n in names.items()
+        c: sqnr(real[n], np.ldexp(found[c].astype(np.float64), table.exponent(n))) for c, n in names.items()
     }
-    quality.update({name: sqnr(real[name], expected[name]) for name in outputs})
+    quality.update({name: sqnr(real[name], found[name]) for name in outputs})
     approximate = Runner(fake, outputs).run(samples)
-    return Agreement(length(samples), tuple(m for m in mismatches if m is not None), quality,
+    return Agreement(length(some), tuple(m for m in mismatches if m is not None), quality,
                      {name: sqnr(real[name], approximate[name]) for name in outputs}, judge)
 
 
