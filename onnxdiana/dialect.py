@@ -8,8 +8,9 @@ is refused:
 input          Div (optional) -> Floor -> Max -> Min, directly on the graph input, in float32; then int8
 requantizer    the same behind Conv, Gemm, Add: Div by 2**k is an arithmetic shift right of the int32 accumulator
 mean           GlobalAveragePool -> Flatten -> Floor -> Max -> Min: int32 sum, division that truncates as C's does
-int8           MaxPool, Relu, Flatten, Reshape, Transpose, Pad, Slice, Concat, Identity
+int8           MaxPool, Relu, Flatten, Reshape, Transpose, Pad, Slice, Identity, Concat
 output         Div directly behind a Min: HTVM casts to float32 only there (``DianaOnnxCorrectDequant``)
+float32        behind that Div, the operators on int8 again, Concat apart: they move values and keep them exact
 =============  ====================================================================================================
 
 This module judges the exporter and so shares no code with it. The analog core's Mul and Add are not interpreted.
@@ -127,22 +128,35 @@ class _Node:
         return [int(i) for i in array]
 
 
-def _codes(node: _Node, index: int = 0, rank: int | None = None) -> NDArray[np.int8]:
-    array = node.take(index, *_INT8).array
+def _codes(node: _Node, index: int = 0, rank: int | None = None) -> Array:
+    return _ranked(node, index, rank, _INT8)
+
+
+def _movable(node: _Node, rank: int | None = None) -> Array:
+    """What an operator takes that moves values: int8 codes, or the floats behind the last Div."""
+    return _ranked(node, 0, rank, (*_INT8, Kind.REAL))
+
+
+def _ranked(node: _Node, index: int, rank: int | None, kinds: Sequence[Kind]) -> Array:
+    array = node.take(index, *kinds).array
     if rank is not None and array.ndim != rank:
         raise node.error(f"shape {array.shape} of input {index} ('{node.names[index]}')", f"{rank} axes")
     return array
 
 
-def _accumulator(node: _Node, exact: Array, kind: Kind = Kind.ACCUMULATOR) -> _Value:
+def _moved(array: Array) -> _Value:
+    return _Value(Kind.REAL if array.dtype == np.float32 else Kind.MOVED, array)
+
+
+def _accumulator(node: _Node, exact: Array) -> _Value:
     """Whole numbers as int32; hardware would wrap the others, which is never meant."""
     for extreme in (exact.min(), exact.max()):
         if not _INT32[0] <= extreme <= _INT32[1]:
             raise node.error(f"an accumulator of {int(extreme)}", "accumulators that fit in int32")
-    return _Value(kind, exact.astype(np.int32))
+    return _Value(Kind.ACCUMULATOR, exact.astype(np.int32))
 
 
-def _windows(node: _Node, x: Array, kernel: Sequence[int], value: int) -> Array:
+def _windows(node: _Node, x: Array, kernel: Sequence[int], value: float) -> Array:
     """Every window of the map (1, C, H, W), padded with a value: a view (C, OH, OW, KH, KW)."""
     strides, pads, dilations = (node.attributes[name] for name in ("strides", "pads", "dilations"))
     if [len(strides), len(pads), len(dilations), len(kernel)] != [2, 4, 2, 2] or min(pads) < 0 \
@@ -252,10 +266,11 @@ def _global_average_pool(node: _Node) -> _Value:
 
 
 def _flatten(node: _Node) -> _Value:
-    x = node.take(0, Kind.POOLED, *_INT8)
+    x = node.take(0, Kind.POOLED, *_INT8, Kind.REAL)
     if node.attributes["axis"] != 1:
         raise node.error(f"axis {node.attributes['axis']}", "axis 1")
-    return _Value(Kind.MEAN if x.kind is Kind.POOLED else Kind.MOVED, x.array.reshape(1, -1))
+    flat = x.array.reshape(1, -1)
+    return _Value(Kind.MEAN, flat) if x.kind is Kind.POOLED else _moved(flat)
 
 
 def _max_pool(node: _Node) -> _Value:
@@ -263,26 +278,32 @@ def _max_pool(node: _Node) -> _Value:
     if any(p >= k for p, k in zip(pads, 2 * kernel, strict=False)) or node.attributes["storage_order"]:
         raise node.error(f"pads {pads}, kernel {kernel}, storage_order {node.attributes['storage_order']}",
                          "pads below the kernel, storage_order 0")
-    # TVM pads with the least int8, which never wins
-    return _moved(_windows(node, _codes(node, rank=4), kernel, -128).max(axis=(3, 4))[None])
+    x = _movable(node, rank=4)
+    least = np.finfo(x.dtype).min if x.dtype == np.float32 else np.iinfo(x.dtype).min  # TVM's padding, never wins
+    return _moved(_windows(node, x, kernel, least).max(axis=(3, 4))[None])
+
+
+def _relu(node: _Node) -> _Value:
+    x = _movable(node)
+    return _moved(np.maximum(x, x.dtype.type(0)))
 
 
 def _reshape(node: _Node) -> _Value:
-    x, target = _codes(node), node.indices(1)
+    x, target = _movable(node), node.indices(1)
     if min(target, default=0) < -1 or 0 in target[x.ndim:]:
         raise node.error(f"the target {target}", f"sizes, 0 for one of {x.ndim} axes, -1 for the rest")
     return _moved(x.reshape([x.shape[i] if size == 0 else size for i, size in enumerate(target)]))
 
 
 def _transpose(node: _Node) -> _Value:
-    x, perm = _codes(node), node.attributes["perm"]
+    x, perm = _movable(node), node.attributes["perm"]
     if sorted(perm) != list(range(x.ndim)):
         raise node.error(f"perm {perm}", f"a permutation of {x.ndim} axes")
     return _moved(x.transpose(perm))
 
 
 def _pad(node: _Node) -> _Value:
-    x, pads, mode = _codes(node), node.indices(1), node.attributes["mode"]
+    x, pads, mode = _movable(node), node.indices(1), node.attributes["mode"]
     limits = [size - 1 if mode == "reflect" else sys.maxsize for size in 2 * x.shape]
     if mode not in ("constant", "reflect", "edge") or len(pads) != len(limits) \
             or not all(0 <= pad <= limit for pad, limit in zip(pads, limits, strict=True)):
@@ -294,7 +315,7 @@ def _pad(node: _Node) -> _Value:
 
 
 def _slice(node: _Node) -> _Value:
-    x, starts, ends = _codes(node), node.indices(1), node.indices(2)
+    x, starts, ends = _movable(node), node.indices(1), node.indices(2)
     axes = node.indices(3) if node.has(3) else list(range(len(starts)))
     steps = node.indices(4) if node.has(4) else [1] * len(starts)
     if len({axis % x.ndim for axis in axes}) < len(axes):
@@ -310,10 +331,6 @@ def _concat(node: _Node) -> _Value:
     if axis == 0:
         raise node.error("axis 0 or none", "an axis other than the batch")
     return _moved(np.concatenate(parts, axis=axis))
-
-
-def _moved(array: Array) -> _Value:
-    return _Value(Kind.MOVED, array)
 
 
 @dataclass(frozen=True)
@@ -338,13 +355,13 @@ _OPERATORS = {
     "GlobalAveragePool": _Operator(_global_average_pool, 1, 1, {}),
     "Flatten": _Operator(_flatten, 1, 1, {"axis": 1}),
     "MaxPool": _Operator(_max_pool, 1, 1, {**_GEOMETRY, "ceil_mode": 0, "storage_order": 0}),
-    "Relu": _Operator(lambda node: _moved(np.maximum(_codes(node), np.int8(0))), 1, 1, {}),
+    "Relu": _Operator(_relu, 1, 1, {}),
     "Reshape": _Operator(_reshape, 2, 2, {}),
     "Transpose": _Operator(_transpose, 1, 1, {"perm": []}),
     "Pad": _Operator(_pad, 2, 3, {"mode": "constant"}, since=11),
     "Slice": _Operator(_slice, 3, 5, {}),
     "Concat": _Operator(_concat, 1, sys.maxsize, {"axis": 0}),
-    "Identity": _Operator(lambda node: _moved(_codes(node)), 1, 1, {}),
+    "Identity": _Operator(lambda node: _moved(_movable(node)), 1, 1, {}),
 }
 
 
@@ -412,7 +429,7 @@ def _constants(graph: onnx.GraphProto) -> dict[str, _Value]:
                                "needed: one definition, inside the file")
         try:
             values[tensor.name] = _Value(Kind.CONSTANT, numpy_helper.to_array(tensor))
-        except (TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise HandoffError(f"graph: initializer '{tensor.name}' cannot be read: {error}; write it again") from error
     return values
 
@@ -438,7 +455,7 @@ def _inputs(graph: onnx.GraphProto, feed: Mapping[str, Array]) -> dict[str, _Val
 def _bind(proto: onnx.NodeProto, values: Mapping[str, _Value], opset: int) -> tuple[_Node, _Operator]:
     """A node whose operator, inputs, output and attributes have the dialect's form."""
     names, output = tuple(proto.input), ", ".join(proto.output)
-    node = _Node(proto.op_type, output, names, tuple(values.get(name) for name in names), {})
+    node = _Node(proto.op_type, output, names, tuple(values.get(name) if name else None for name in names), {})
     operator = _OPERATORS.get(proto.op_type)
     if operator is None or proto.domain not in ("", "ai.onnx") or opset < operator.since:
         raise node.error(f"this operator (domain '{proto.domain}', opset {opset})",

@@ -54,8 +54,13 @@ class Builder:
         pooled = self.node("GlobalAveragePool", f"{output}.pooled", value)
         return self.clip(output, self.node("Flatten", f"{output}.flat", pooled, axis=1), None)
 
-    def model(self, value: str, *shape: int, divisor: float = 1.0) -> onnx.ModelProto:
-        self.node("Div", "output", value, self.constant("output.divisor", [divisor]))
+    def model(
+        self, value: str, *shape: int, divisor: float = 1.0, tail: Callable[[Builder, str], object] | None = None
+    ) -> onnx.ModelProto:
+        """A tail adds nodes behind the dequantizer, the last of which gives ``output``."""
+        real = self.node("Div", "output" if tail is None else "real", value, self.constant("output.divisor", [divisor]))
+        if tail is not None:
+            tail(self, real)
         graph = helper.make_graph(
             self.nodes, "dialect",
             [helper.make_tensor_value_info("input", TensorProto.FLOAT, self.shape)],
@@ -224,18 +229,44 @@ def test_random_graphs_are_onnxruntimes(seed):
     ([1], [2**63 - 1], [1], [1]),
     ([2**63 - 1], [-2**63], [2], [-1]),
     ([-3, 0], [-1, 5], [-1, 1], [1, 2]),
+    ([0, 1], [1, 3], None, None),
+    ([0, 1], [1, 3], [0, 3], None),
 ])
 def test_slice_is_onnxruntimes(starts, ends, axes, steps):
     x = np.random.default_rng(2).integers(-128, 127, (1, 3, 4, 5))
     expected = x.copy()
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+    for start, end, axis, step in zip(starts, ends, axes or [0, 1], steps or [1, 1], strict=True):
         kept = range(x.shape[axis])[start:end:step]
         expected = np.take(expected, list(kept), axis)
     build = Builder(3, 4, 5)
-    part = build.moved("Slice", "part", build.clip("entry", "input", None), starts, ends, axes, steps)
+    part = build.moved("Slice", "part", build.clip("entry", "input", None),
+                       *(v for v in (starts, ends, axes, steps) if v is not None))
     flat = build.moved("Reshape", "flat", part, [0, -1])
     acc = build.linear("Gemm", "acc", flat, np.eye(expected.size), np.zeros(expected.size))
     same_as_onnxruntime(build.model(build.clip("y", acc, None), expected.size), x.astype(np.float32))
+
+
+TAILS: dict[str, tuple[Callable[[Builder, str], object], tuple[int, ...]]] = {
+    "Flatten": (lambda b, v: b.node("Flatten", "output", v), (36,)),
+    "Reshape": (lambda b, v: b.moved("Reshape", "output", v, [1, -1, 2]), (18, 2)),
+    "Transpose": (lambda b, v: b.node("Transpose", "output", v, perm=[0, 2, 3, 1]), (4, 3, 3)),
+    "Relu": (lambda b, v: b.node("Relu", "output", v), (3, 4, 3)),
+    "Identity": (lambda b, v: b.node("Identity", "output", v), (3, 4, 3)),
+    "Slice": (lambda b, v: b.moved("Slice", "output", v, [1], [3], [2]), (3, 2, 3)),
+    "Pad": (lambda b, v: b.moved("Pad", "output", v, [0, 0, 1, 0, 0, 0, 0, 2]), (3, 5, 5)),
+    "MaxPool": (lambda b, v: b.node("MaxPool", "output", v, kernel_shape=[3, 2], pads=[2, 1, 2, 1]), (3, 6, 4)),
+    "chain": (lambda b, v: b.node("Flatten", "output", b.node("Relu", "relu", v), axis=1), (36,)),
+}
+
+
+@pytest.mark.parametrize(("tail", "shape"), TAILS.values(), ids=TAILS)
+def test_floats_move_behind_the_dequantizer(tail, shape):
+    build = Builder(3, 4, 3)
+    model = build.model(build.clip("y", "input", 0.25), *shape, divisor=2.0**-100, tail=tail)
+    x = np.random.default_rng(8).normal(-10, 10, (1, 3, 4, 3)).astype(np.float32)
+    found = dialect.run(model, {"input": x})["output"]
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, in_onnxruntime(model, x, [])["output"])
 
 
 # -- arithmetic -------------------------------------------------------------------------------------------------------
@@ -511,12 +542,13 @@ REFUSALS: dict[str, tuple[Mutation, str]] = {
     "bounds exchanged": (lambda m: (constant("a.lo", 5)(m), constant("a.hi", -5)(m)), r"Min -> 'a': .*5 and -5"),
     "lower bound fractional": (constant("a.lo", -0.5), r"Max -> 'a.max': found -0.5"),
     "lower bound beyond int8": (constant("a.lo", -129), r"Max -> 'a.max': found -129.0"),
-    "upper bound beyond int8": (constant("a.hi", 255), r"Min -> 'a': found 255.0.*\[-128, 127\]"),
+    "upper bound beyond int8": (constant("a.hi", 128), r"Min -> 'a': found 128.0.*\[-128, 127\]"),
     "upper bound nan": (constant("a.hi", np.nan), r"Min -> 'a': found nan"),
     "bound per channel": (constant("a.hi", np.full((1, 4, 1, 1), 127)), r"Min -> 'a': found shape \(1, 4, 1, 1\)"),
     "bound first": (inputs("a.max", "a.lo", "a.floor"), r"Max -> 'a.max': found a constant as input 0"),
     "one operand": (inputs("a.max", "a.floor"), r"Max -> 'a.max': found 1 inputs; needed: 2 to 2"),
     "three operands": (inputs("a.max", "a.floor", "a.lo", "a.lo"), r"Max -> 'a.max': found 3 inputs"),
+    "empty operand": (inputs("relu", ""), r"Relu -> 'relu': found nothing as input 0"),
     "Relu inside": (ahead("a.div", "Relu"), r"Relu -> 'new': found an int32 accumulator"),
     "Identity of an accumulator": (ahead("b.div", "Identity"), r"Identity -> 'new': found an int32 accumulator"),
     "inside of a pattern read": (inputs("b.div", "a.acc", "b.divisor"), r"Conv -> 'a.acc': found 2 readers"),
@@ -556,6 +588,7 @@ REFUSALS: dict[str, tuple[Mutation, str]] = {
     "beta": (attribute("acc", beta=2.0), r"Gemm -> 'acc': found .*'beta': 2.0"),
     "transA": (attribute("acc", transA=1), r"Gemm -> 'acc': found .*'transA': 1"),
     "transB": (attribute("acc", transB=2), r"Gemm -> 'acc': found .*'transB': 2"),
+    "Gemm of a map": (inputs("acc", "concat", "acc.w", "acc.b"), r"Gemm -> 'acc': found shape \(1, 8, 5, 4\) of input"),
     "features": (constant("acc.w", lambda w: w[:, :-1]), r"Gemm -> 'acc': found shapes \[\(1, 8\), \(3, 7\)"),
     "MatMul": (operator("acc", "MatMul", ["mean", "acc.w"]), r"MatMul -> 'acc': found this operator"),
     # sums
@@ -578,7 +611,7 @@ REFUSALS: dict[str, tuple[Mutation, str]] = {
     "pooling kernel": (attribute("pool", kernel_shape=[2]), r"MaxPool -> 'pool': found kernel \[2\]"),
     "pooling pads": (attribute("pool", pads=[2, 0, 0, 0]), r"MaxPool -> 'pool': found pads \[2, 0, 0, 0\]"),
     "storage_order": (attribute("pool", storage_order=1), r"MaxPool -> 'pool': .*storage_order 1"),
-    "window in the padding": (attribute("pool", kernel_shape=[1, 1], strides=[4, 4], ceil_mode=1),
+    "window in the padding": (attribute("pool", kernel_shape=[1, 1], strides=[3, 3], ceil_mode=1),
                               r"MaxPool -> 'pool': found ceil_mode with a last window that starts in the padding"),
     "indices": (lambda m: node_of(m, "pool").output.append("indices"), r"MaxPool -> 'pool, indices'"),
     "wrap": (attribute("pad", mode="wrap"), r"Pad -> 'pad': found mode 'wrap'"),
@@ -621,6 +654,16 @@ REFUSALS: dict[str, tuple[Mutation, str]] = {
     "Transpose before the quantizer": (ahead("entry.div", "Transpose", perm=[0, 1, 3, 2]),
                                        r"Transpose -> 'new': found a float graph input"),
     "output scale 3": (constant("output.divisor", [3.0]), r"Div -> 'output': .*3.0"),
+    "dequantizer read twice": (lambda m: (m.graph.node.add(op_type="Relu", input=["output"], output=["other"])),
+                               r"Div -> 'output': found 2 readers of a dequantized float"),
+    "sum of floats": (lambda m: (m.graph.node.add(op_type="Add", input=["output", "mean"], output=["other"]),
+                                 setattr(m.graph.output[0], "name", "other")),
+                      r"Add -> 'other': found a dequantized float as input 0"),
+    "quantizer of floats": (lambda m: (m.graph.node.add(op_type="Floor", input=["output"], output=["other"]),
+                                       setattr(m.graph.output[0], "name", "other")),
+                            r"Floor -> 'other': found a dequantized float as input 0"),
+    "Softmax": (lambda m: (m.graph.node.add(op_type="Softmax", input=["output"], output=["other"]),
+                           setattr(m.graph.output[0], "name", "other")), r"Softmax -> 'other': found this operator"),
     "output scale per channel": (constant("output.divisor", [1.0, 2.0, 4.0]), r"Div -> 'output': .*shape \(3,\)"),
     "Relu behind the last Min": (ahead("output", "Relu"), r"Div -> 'output': found int8 codes as input 0 \('new'\)"),
     "Flatten behind the last Min": (ahead("output", "Flatten"), r"Div -> 'output': found int8 codes as input 0"),
@@ -637,9 +680,14 @@ REFUSALS: dict[str, tuple[Mutation, str]] = {
     "two outputs": (lambda m: m.graph.output.append(m.graph.output[0]), r"graph: found 2 outputs"),
     "dynamic batch": (lambda m: setattr(m.graph.input[0].type.tensor_type.shape.dim[0], "dim_param", "N"),
                       r"input 'input' has .*batch 1"),
+    "batch 2": (lambda m: setattr(m.graph.input[0].type.tensor_type.shape.dim[0], "dim_value", 2),
+                r"input 'input' has .*\(2, 2, 6, 6\).*batch 1"),
+    "dynamic size": (lambda m: setattr(m.graph.input[0].type.tensor_type.shape.dim[3], "dim_param", "W"),
+                     r"input 'input' has .*static"),
     "input of another type": (lambda m: setattr(m.graph.input[0].type.tensor_type, "elem_type", TensorProto.DOUBLE),
                               r"input 'input' has element type 11"),
     # the file
+    "no opset": (lambda m: m.ClearField("opset_import"), r"found opset imports \[\]"),
     "opset 9": (lambda m: setattr(m.opset_import[0], "version", 9), r"graph: found opset 9"),
     "opset 14": (lambda m: setattr(m.opset_import[0], "version", 14), r"graph: found opset 14"),
     "IR version 9": (lambda m: setattr(m, "ir_version", 9), r"graph: found opset 13, IR version 9"),
@@ -647,12 +695,16 @@ REFUSALS: dict[str, tuple[Mutation, str]] = {
                              r"found opset imports \['com.microsoft', ''\]"),
     "another domain": (operator("relu", "Relu", domain="com.microsoft"), r"Relu -> 'relu': .*com.microsoft"),
     "name twice": (lambda m: m.graph.node.append(node_of(m, "relu")), r"Relu -> 'relu': found the outputs"),
+    "no name": (lambda m: node_of(m, "relu").output.__setitem__(0, ""), r"Relu -> '': found the outputs \[''\]"),
+    "attribute of a function": (lambda m: setattr(node_of(m, "mean.flat").attribute[0], "ref_attr_name", "axis"),
+                                r"Flatten -> 'mean.flat': found attribute 'axis'"),
     "initializer twice": (lambda m: m.graph.initializer.append(m.graph.initializer[0]), r"defined twice"),
     "initializer named as the input": (lambda m: m.graph.initializer.append(
         numpy_helper.from_array(np.zeros(1, np.float32), "input")), r"share a name"),
     "nodes out of order": (lambda m: m.graph.node.append(m.graph.node.pop(4)), r"Div -> 'a.div': .*'a.acc', which"),
     "external data": (external, r"initializer '.*' is defined twice or lies in another file"),
     "truncated data": (lambda m: setattr(m.graph.initializer[0], "raw_data", b"\0"), r"initializer .* cannot be read"),
+    "unknown type of data": (lambda m: setattr(m.graph.initializer[0], "data_type", 999), r"initializer .* cannot be"),
     "sparse initializer": (lambda m: m.graph.sparse_initializer.add(), r"1 sparse initializers"),
     "function": (lambda m: m.functions.add(), r"1 functions"),
 }
@@ -668,3 +720,29 @@ def test_refusals(mutate, message):
     mutate(model)
     with pytest.raises(HandoffError, match=message):
         dialect.run(model, {"input": np.zeros((1, 2, 6, 6), np.float32)})
+
+
+ARITY = {"Conv": (2, 3), "Gemm": (2, 3), "Add": (2, 2), "Div": (2, 2), "Floor": (1, 1), "Max": (2, 2), "Min": (2, 2),
+         "GlobalAveragePool": (1, 1), "Flatten": (1, 1), "MaxPool": (1, 1), "Relu": (1, 1), "Reshape": (2, 2),
+         "Transpose": (1, 1), "Pad": (2, 3), "Slice": (3, 5), "Identity": (1, 1)}
+
+
+@pytest.mark.parametrize("op_type", ARITY)
+def test_too_few_and_too_many_inputs_are_refused(op_type):
+    least, most = ARITY[op_type]
+    for count in (least - 1, most + 1):
+        model = base()
+        node = next(n for n in model.graph.node if n.op_type == op_type)
+        node.input[:] = [*node.input, *["a.hi"] * most][:count]
+        unread = "|found 0 readers" if count == 0 else ""  # what is in front may be refused first
+        with pytest.raises(HandoffError, match=f"{op_type} -> '{node.output[0]}': found {count} inputs{unread}"):
+            dialect.run(model, {"input": np.zeros((1, 2, 6, 6), np.float32)})
+
+
+@pytest.mark.parametrize(("output", "names"), [
+    ("b.acc", ["a", "b.acc.w"]), ("b.acc", ["a", "b.acc.w", ""]), ("acc", ["mean", "acc.w"]),
+], ids=["Conv", "Conv with an empty name", "Gemm"])
+def test_a_bias_may_be_absent(output, names):
+    model = base()
+    inputs(output, *names)(model)
+    same_as_onnxruntime(model, np.random.default_rng(7).normal(0, 40, (1, 2, 6, 6)).astype(np.float32))
