@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from onnxdiana import graph, spec
 from onnxdiana.errors import ModelError, SpecViolation
 from onnxdiana.loading import OPSET
-from onnxdiana.rules.canonicalize import RULES
-from onnxdiana.rules.canonicalize.base import Rule, infer_shapes, is_operator
+from onnxdiana.rules.canonicalize import RULES, auto_pad
+from onnxdiana.rules.canonicalize.base import Rule, is_operator
 from onnxdiana.runtime import Batch, Runner
+from onnxdiana.shapes import infer_shapes
 
 TOLERANCE = 1e-4
 """Largest difference that the canonical graph may show, relative to the largest magnitude of the output."""
@@ -41,8 +42,9 @@ def canonicalize(model: ir.Model, rules: Sequence[Rule] = RULES) -> Canonical:
         SpecViolation: the result breaks the contract.
     """
     clone, applied = _rewrite(model, rules)
-    _open_batch(clone)
+    _check_interface(clone)
     spec.quantizable(clone)
+    _open_batch(clone)
     spec.verify_canonical(clone)
     return Canonical(clone, applied)
 
@@ -60,12 +62,13 @@ def _rewrite(
     for _ in range(len(clone.graph) + 8):  # a round that changes nothing ends it; two or three do for most models
         before = len(applied)
         for rule in rules:
+            if rule is rules[-1] and len(applied) > before:
+                continue  # a last resort, for what no other rule can bring into form
             count = rule.apply(clone)
             if count:
                 applied.append((rule.name, count))
                 graph.remove_unused(clone.graph)
-                if any(v.shape is None for node in clone.graph for v in node.outputs[:1]):
-                    infer_shapes(clone)
+                _complete_shapes(clone)
                 if after_each is not None:
                     after_each(rule.name, clone)
         if len(applied) == before:
@@ -73,7 +76,6 @@ def _rewrite(
     else:
         raise SpecViolation(f"canonicalization does not end: rule '{applied[-1][0]}' still changes the model")
     graph.remove_unused(clone.graph)
-    infer_shapes(clone)
     _forget(clone)
     clone.graph.opset_imports.clear()
     clone.graph.opset_imports[""] = OPSET
@@ -81,7 +83,7 @@ def _rewrite(
 
 
 def _forget(model: ir.Model) -> None:
-    """Drop what exporters and rules leave behind (stack traces, paths): outputs must not depend on where it was made."""
+    """Drop what exporters and rules leave behind: outputs must not depend on where and how a model was made."""
     model.metadata_props.clear()
     model.doc_string = model.graph.doc_string = None
     model.graph.metadata_props.clear()
@@ -108,23 +110,44 @@ def _fix_batch(model: ir.Model) -> None:
         value.shape = None  # stale symbolic sizes would survive inference
 
 
-def _open_batch(model: ir.Model) -> None:
-    """Every activation's first axis becomes symbolic again."""
+def _complete_shapes(model: ir.Model) -> None:
+    """Infer again, which costs more than a rule, only where a size is missing."""
+    shapes = (graph.dims(node.outputs[0]) for node in model.graph)
+    if any(shape is None or None in shape for shape in shapes):
+        infer_shapes(model)
+
+
+def _batch(value: ir.Value) -> int | None:
+    shape = graph.dims(value)
+    return shape[0] if shape else None
+
+
+def _check_interface(model: ir.Model) -> None:
+    """One batch for all inputs, and outputs that are computed from them."""
+    if len({_batch(value) for value in model.graph.inputs}) > 1:
+        sizes = ", ".join(f"'{value.name}' {_batch(value)}" for value in model.graph.inputs)
+        raise ModelError("the inputs differ in their first axis, which counts samples (an open one is taken as 1): "
+                         f"{sizes}; export them with the same one")
     for value in model.graph.outputs:
         producer = value.producer()
         if producer is None or is_operator(producer, "Constant"):
             raise ModelError(f"output '{value.name}' does not depend on the input: leave it out of the outputs")
-    fixed = {d[0] for v in model.graph.inputs if (d := graph.dims(v))}
-    for value in (*model.graph.inputs, *(v for node in model.graph for v in node.outputs)):
-        shape = graph.dims(value)
-        if not shape or shape[0] not in fixed:
-            producer = value.producer()
-            operator = "input" if producer is None else graph.where(producer)
+
+
+def _open_batch(model: ir.Model) -> None:
+    """Every activation's first axis becomes symbolic again."""
+    batch = _batch(model.graph.inputs[0])
+    for node in model.graph:
+        for value in node.outputs:
+            shape = graph.dims(value)
             if shape is None:
-                continue  # an operator we do not know: reported by the next check
-            raise ModelError(f"{operator}: shape {shape} does not start with the batch of {fixed}; "
-                             "every tensor must keep samples on its first axis")
-        value.shape = ir.Shape([graph.BATCH, *shape[1:]])
+                continue  # an output that nothing reads; of any other, the contract demands a shape
+            if _batch(value) != batch:
+                raise ModelError(f"{graph.where(node)}: shape {shape} does not start with the batch of {batch}; "
+                                 "every tensor must keep samples on its first axis")
+            value.shape = ir.Shape([graph.BATCH, *shape[1:]])
+    for value in model.graph.inputs:
+        value.shape = ir.Shape([graph.BATCH, *graph.sample_shape(value)])
 
 
 def difference(reference: Batch, found: Batch) -> tuple[float, str]:
@@ -152,6 +175,17 @@ def _relative(expected: NDArray[Any], found: NDArray[Any]) -> float:
     return math.inf if math.isnan(error) else error
 
 
+def _runnable(model: ir.Model) -> ir.Model:
+    """The model with its pads written out where a dilated kernel has SAME padding, which onnxruntime does not run."""
+    dilated = [node for node in model.graph if max(graph.attribute(node, "dilations", [1])) > 1]
+    if not any("auto_pad" in node.attributes for node in dilated):
+        return model
+    clone = model.clone()
+    infer_shapes(clone)
+    auto_pad.RULE.apply(clone)
+    return clone
+
+
 def prove(original: ir.Model, canonical: Canonical, batches: Sequence[Batch], rules: Sequence[Rule] = RULES) -> float:
     """Run both graphs in onnxruntime on the same inputs and compare.
 
@@ -162,7 +196,7 @@ def prove(original: ir.Model, canonical: Canonical, batches: Sequence[Batch], ru
         ModelError: the original cannot be run, or its answer for one sample depends on the others in the batch.
         SpecViolation: larger than :data:`TOLERANCE`; names the rule after which it appears.
     """
-    before = Runner(original)
+    before = Runner(_runnable(original))
     expected = [before.run(batch) for batch in batches]
 
     def compare(model: ir.Model) -> tuple[float, str]:

@@ -7,8 +7,12 @@ fault; 70 our bug; 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import gc
+import io
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import onnxdiana
@@ -63,17 +67,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(argv)
     from onnxdiana.errors import OnnxDianaError
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # tensor names may be any text, terminals may not
     try:
         return _COMMANDS[options.command](options)
     except OnnxDianaError as error:
-        print(f"onnxdiana: error: {error}", file=sys.stderr)
+        _say(f"error: {error}")
+        return EXIT_INPUT
+    except MemoryError:
+        _say("error: the memory does not suffice; give a smaller model, or a smaller --batch")
         return EXIT_INPUT
     except KeyboardInterrupt:
-        print("onnxdiana: interrupted; nothing was written", file=sys.stderr)
+        _say("interrupted; nothing half-written is left")
         return EXIT_INTERRUPT
-    except BrokenPipeError:
-        sys.stderr.close()
-        return EXIT_OK
     except Exception as error:
         return _bug(error)
 
@@ -89,9 +95,21 @@ def _bug(error: Exception) -> int:
     return EXIT_BUG
 
 
+@contextlib.contextmanager
+def _imports() -> Iterator[None]:
+    """Imports make no garbage, but so many objects that looking for it would take a tenth of a short run."""
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        gc.enable()
+
+
 def _quantize(options: argparse.Namespace) -> int:
-    from onnxdiana import config, pipeline
-    from onnxdiana.report import text
+    with _imports():
+        from onnxdiana import config, pipeline
+        from onnxdiana.report import text
 
     given = config.read(options.config) if options.config else {}
     given |= {key: value for key in ("recover", "core", "target", "batch", "seed")
@@ -100,34 +118,49 @@ def _quantize(options: argparse.Namespace) -> int:
     say = _silent if options.quiet else _say
     model = Path(options.model)
     calibration = options.calib
-    beside = model.with_suffix(".calib.npz")
-    if calibration is None and beside.is_file():
+    beside = model.parent / f"{model.stem}.calib.npz"
+    if calibration is None and os.path.isfile(beside):
         calibration = str(beside)
         say(f"calibrating on {beside.name}, found beside the model")
     elif calibration is None:
         say("WARNING: no calibration data; drawing SYNTHETIC inputs. Scales and figures mean little. "
             f"Give --calib DATA, or put {beside.name} beside the model.")
-    folder = Path(options.output) if options.output else Path(model.name).with_suffix(".diana")
+    folder = Path(options.output or f"{model.stem}.diana")
     result = pipeline.quantize(
         model, calibration, folder, evaluation=options.eval, config=settings, force=options.force,
         quiet=options.quiet)
     for note in text.notes(result):
         say(note)
-    print(text.as_json(result) if options.json else text.table(result))
+    _print(text.as_json(result) if options.json else text.table(result))
     return EXIT_OK
 
 
 def _validate(options: argparse.Namespace) -> int:
-    from onnxdiana import check
-    from onnxdiana.report import text
+    with _imports():
+        from onnxdiana import check
+        from onnxdiana.report import text
 
     report = check.validate(options.folder, options.data)
-    print(text.report_json(report) if options.json else text.report(report))
+    _print(text.report_json(report) if options.json else text.report(report))
     return EXIT_OK if report.ok else EXIT_CHECK
 
 
+def _print(result: str) -> None:
+    """To stdout; a reader who has seen enough ('| head -1') is no error."""
+    from onnxdiana.errors import OutputError
+
+    try:
+        print(result, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again at its end
+        if not isinstance(error, BrokenPipeError):
+            raise OutputError(f"stdout cannot be written ({error.strerror}); redirect it elsewhere") from error
+
+
 def _say(line: str) -> None:
-    print(f"onnxdiana: {line}", file=sys.stderr)
+    """To stderr, if anybody still reads it."""
+    with contextlib.suppress(OSError):
+        print(f"onnxdiana: {line}", file=sys.stderr, flush=True)
 
 
 def _silent(line: str) -> None:

@@ -40,13 +40,13 @@ class Config:
         for name, allowed in (("recover", RECOVERIES), ("core", CORES)):
             value = getattr(self, name)
             if value not in allowed:
-                raise ConfigError(f"{name}: {value!r} is none of {', '.join(allowed)}")
+                raise ConfigError(f"{name}: {value!r} is not known; it takes {', '.join(allowed)}")
         for name, least in (("batch", 1), ("seed", 0)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ConfigError(f"{name}: {value!r} is not a whole number of at least {least}")
+                raise ConfigError(f"{name}: {value!r}; it takes a whole number of at least {least}")
         if not isinstance(self.target, str):
-            raise ConfigError("target: expected a name or the path of a .py file")
+            raise ConfigError(f"target: {self.target!r}; it takes a name or the path of a .py file")
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -58,11 +58,12 @@ def read(path: str | Path) -> dict[str, Any]:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error})") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{path}: cannot be read ({reason}); --config takes a TOML file") from error
     try:
         options = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not TOML ({error})") from error
+        raise ConfigError(f"{path}: not TOML ({error}); write lines such as: batch = 64") from error
     known = [f.name for f in dataclasses.fields(Config)]
     for key in options:
         if key not in known:

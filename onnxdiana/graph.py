@@ -117,7 +117,7 @@ def initializer(graph: ir.Graph, name: str, array: NDArray[Any]) -> ir.Value:
         name=candidate,
         type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
         shape=ir.Shape(array.shape),
-        const_value=ir.tensor(array, name=candidate),
+        const_value=ir.Tensor(array, name=candidate),
     )
     graph.register_initializer(value)
     return value
@@ -125,7 +125,7 @@ def initializer(graph: ir.Graph, name: str, array: NDArray[Any]) -> ir.Value:
 
 def set_constant(value: ir.Value, array: NDArray[Any]) -> None:
     """Give an initializer another array of the same type, under the same name."""
-    value.const_value = ir.tensor(np.ascontiguousarray(array), name=value.name)
+    value.const_value = ir.Tensor(np.ascontiguousarray(array), name=value.name)
     value.shape = ir.Shape(array.shape)
 
 

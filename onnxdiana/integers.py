@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,9 @@ from onnxdiana.rules.ops.base import DOMAIN
 from onnxdiana.scales import ScaleTable
 from onnxdiana.targets import Target
 
+HANDOFF_INPUT = "input"
+"""What the hand-over graph calls its input; old torch exporters call inner tensors so."""
+
 
 @dataclass(frozen=True)
 class Parameters:
@@ -34,9 +38,10 @@ class Parameters:
 def code_name(value: ir.Value) -> str:
     """Name of a quantized tensor's codes, the same in every spelling.
 
-    The tensor's own, except where that names an interface (graph input or output), which stays float.
+    The tensor's own, except where that names an interface, which stays float: a graph input or output, or the input of
+    the hand-over graph.
     """
-    interface = value.is_graph_input() or value.is_graph_output()
+    interface = value.is_graph_input() or value.is_graph_output() or name_of(value) == HANDOFF_INPUT
     return f"{name_of(value)}.quantized" if interface else name_of(value)
 
 
@@ -68,7 +73,7 @@ def to_int32(bias: NDArray[Any], layer: Layer) -> NDArray[np.int32]:
     Raises:
         TargetError: one is beyond 32 bits.
     """
-    bias = numerics.in_float32(bias)
+    bias = numerics.in_float32(np.clip(bias, -numerics.INT32_BOUND, numerics.INT32_BOUND))  # int64 would wrap
     if np.abs(bias).max(initial=0) >= numerics.INT32_BOUND:
         raise TargetError(f"{graph.where(layer.node)}: a bias leaves 32 bits; its values are extreme next to the input")
     return bias.astype(np.int32)
@@ -88,7 +93,11 @@ def integerize(network: Network, table: ScaleTable, parameters: Mapping[str, Par
         network: the canonical graph.
         table: exponents and shifts.
         parameters: of every linear layer, by layer name.
+
+    Raises:
+        TargetError: a scale is none that float32 has, and so none of ONNX's.
     """
+    _check_scales(network, table)
     source = network.model.graph
     inputs = [graph.input_like(v) for v in source.inputs]
     model = graph.new_model(inputs, {DOMAIN: 1, "": OPSET}, source.name or "model", 10)
@@ -129,6 +138,18 @@ def integerize(network: Network, table: ScaleTable, parameters: Mapping[str, Par
     return model
 
 
+def _check_scales(network: Network, table: ScaleTable) -> None:
+    """Scales of activations and their reciprocals are normal float32, those of weights and biases at least not zero."""
+    needed = [(f"tensor '{name_of(v)}'", table.exponent(name_of(v)), -126, 126) for v in network.quantized]
+    for layer in network.layers:
+        if layer.operator.weight(layer.node) is not None:
+            needed.append((graph.where(layer.node), accumulator_exponent(network, table, layer), -149, 127))
+    for where, exponent, least, most in needed:
+        if not least <= exponent <= most:
+            raise TargetError(f"{where}: needs a scale of 2**{exponent}, which float32 has not; its values are extreme, "
+                              "so scale the data or the weights in front of it")
+
+
 def _typed(value: ir.Value, like: ir.Value) -> ir.Value:
     value.shape = like.shape
     return value
@@ -143,13 +164,15 @@ def _move(
     carried = operator(node).codes(node)
     if bounds is not None:
         scale = table.tensors[name_of(network.source(carried[0]))]
-        step = 2.0**scale.scalar
-        attributes["lo"] = int(max(-128, np.ceil(max(bounds[0], -1e30) / step)))
-        attributes["hi"] = int(min(127, np.floor(min(bounds[1], 1e30) / step)))
-        feed = [codes[v] for v in carried]
+        # as Target.codes: whole steps inside the bounds; where there are none, the one below the upper bound
+        lo, hi = (np.clip(np.ldexp(bound, -scale.scalar), -128, 127) for bound in bounds)
+        attributes["hi"] = math.floor(hi)
+        attributes["lo"] = min(math.ceil(lo), attributes["hi"])
+        feed: list[ir.Value | None] = [codes[v] for v in carried]
     else:
-        feed = [codes[v] if v in codes else emitter.constant(name_of(v), graph.required_constant(v))
-                for v in node.inputs if v is not None]
+        # an absent input stays absent: what follows it keeps its place
+        feed = [None if v is None else codes[v] if v in codes
+                else emitter.constant(name_of(v), graph.required_constant(v)) for v in node.inputs]
     name = name_of(node.outputs[0])
     if node.outputs[0].is_graph_output():
         name = f"{name}.quantized"

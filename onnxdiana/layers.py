@@ -68,7 +68,7 @@ def network(model: ir.Model) -> Network:
             bounds = operator(consumer).bounds(consumer)
             if bounds is None:
                 break
-            lo, hi = min(max(lo, bounds[0]), bounds[1]), max(min(hi, bounds[1]), bounds[0])
+            lo, hi = (min(max(bound, bounds[0]), bounds[1]) for bound in (lo, hi))  # as ONNX: the upper bound wins
             fused.add(consumer)
             output = consumer.outputs[0]
         layers.append(Layer(name_of(node.outputs[0]), node, op, output, (lo, hi)))

@@ -15,6 +15,7 @@ Half-up is not a third mode: ``floor((acc + 2**(s-1)) / 2**s)``, the half being 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -41,7 +42,9 @@ def round_real(x: Array, rounding: Rounding) -> Array:
 
 def quantize(x: Array, exponent: int, lo: int, hi: int, rounding: Rounding) -> Array:
     """``clip(round(x / 2**e), lo, hi)`` as int8; exact, since dividing by a power of two is."""
-    return np.clip(round_real(np.ldexp(x, -exponent), rounding), lo, hi).astype(np.int8)
+    with np.errstate(over="ignore", under="ignore"):  # an infinite quotient is clipped
+        quotient = np.ldexp(x, -exponent)
+    return np.clip(round_real(quotient, rounding), lo, hi).astype(np.int8)
 
 
 def dequantize(q: Array, exponent: int) -> NDArray[np.float32]:
@@ -72,7 +75,7 @@ def mean(x: Array, rounding: Rounding) -> Array:
     axes = tuple(range(2, x.ndim))
     total = x.sum(axis=axes, keepdims=True, dtype=np.int64)
     count = int(np.prod(x.shape[2:]))
-    return total // count if rounding == "floor" else np.rint(total / count).astype(np.int64)
+    return np.asarray(total // count if rounding == "floor" else np.rint(total / count).astype(np.int64))
 
 
 def weight_bound(weight: Array, lo: int, hi: int, out_axis: int = 0) -> NDArray[np.int64]:
@@ -174,20 +177,27 @@ def multiply(x: Array, w: Array, *, bound: int) -> NDArray[np.int64]:
     return np.asarray(np.matmul(x.astype(dtype), w.T.astype(dtype))).astype(np.int64)
 
 
+def ceil_pads(
+    size: Sequence[int], kernel: list[int], strides: list[int], pads: list[int], dilations: list[int]
+) -> list[int]:
+    """Pads under which floor counts the windows of ONNX's ceil_mode: partial ones, unless they start in the padding."""
+    n, ends = len(kernel), []
+    for i in range(n):
+        padded = size[i] + pads[i] + pads[n + i]
+        span = (kernel[i] - 1) * dilations[i] + 1
+        start = -(-(padded - span) // strides[i]) * strides[i]
+        partial = size[i] + pads[i] > start > padded - span
+        ends.append(start + span - size[i] - pads[i] if partial else pads[n + i])
+    return [*pads[:n], *ends]
+
+
 def max_pool(
     x: Array, *, kernel: list[int], strides: list[int], pads: list[int], dilations: list[int], ceil_mode: bool
 ) -> Array:
     """Max pooling of codes (N, C, *spatial), as ONNX MaxPool; padding never wins."""
     n = len(kernel)
-    if ceil_mode:  # extend the end so that the last, partial window exists, unless it would start in the padding
-        pads = list(pads)
-        for i in range(n):
-            size = x.shape[2 + i] + pads[i] + pads[n + i]
-            span = (kernel[i] - 1) * dilations[i] + 1
-            count = -(-(size - span) // strides[i]) + 1
-            if (count - 1) * strides[i] >= x.shape[2 + i] + pads[i]:
-                count -= 1
-            pads[n + i] += max(0, (count - 1) * strides[i] + span - size)
+    if ceil_mode:
+        pads = ceil_pads(x.shape[2:], kernel, strides, pads, dilations)
     lowest = int(np.iinfo(x.dtype).min)
     patches = _patches(pad(x, pads, lowest), tuple(kernel), strides, dilations)
     return np.asarray(patches.max(axis=tuple(range(2, 2 + n))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -46,7 +47,7 @@ class Runner:
                 proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:
-            raise ModelError(f"onnxruntime cannot load the model: {_first_line(error)}") from error
+            raise ModelError(f"onnxruntime cannot load the model: {_gist(error)}; export it again") from error
         self._batch = _fixed_batch(proto)
 
     def run(self, batch: Batch) -> dict[str, NDArray[Any]]:
@@ -55,6 +56,8 @@ class Runner:
         Raises:
             ModelError: onnxruntime failed on the model.
         """
+        if not self.fetch:
+            return {}  # onnxruntime would return every output
         count = len(next(iter(batch.values())))
         size = self._batch or CHUNK
         parts: list[list[NDArray[Any]]] = []
@@ -66,15 +69,18 @@ class Runner:
             try:
                 outputs = self._session.run(list(self.fetch), feed)
             except Exception as error:
-                raise ModelError(f"onnxruntime failed to run the model: {_first_line(error)}") from error
+                raise ModelError(f"onnxruntime failed to run the model: {_gist(error)}; export it again") from error
             parts.append([o[:size - missing] for o in outputs] if missing else outputs)
         if len(parts) == 1:
             return dict(zip(self.fetch, parts[0], strict=True))
         return {name: np.concatenate(arrays) for name, *arrays in zip(self.fetch, *parts, strict=True)}
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _gist(error: Exception) -> str:
+    """The first line of onnxruntime's message, without its codes and source positions."""
+    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    noise = r"^\[ONNXRuntimeError\] : \d+ : \w+ : |Non-zero status code returned while running |/onnxruntime_src\S+ "
+    return re.sub(noise, "", line)
 
 
 def _fixed_batch(proto: onnx.ModelProto) -> int | None:
@@ -93,3 +99,9 @@ def take(batch: Batch, start: int, stop: int) -> dict[str, NDArray[Any]]:
 def length(batch: Batch) -> int:
     """Number of samples."""
     return len(next(iter(batch.values())))
+
+
+def few(samples: Batch, limit: int) -> dict[str, NDArray[Any]]:
+    """At most ``limit`` samples, evenly, the first one among them."""
+    stride = -(-length(samples) // limit)
+    return {name: x[::stride] for name, x in samples.items()}

@@ -93,25 +93,40 @@ class ScaleTable:
         """
         try:
             document = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise ScaleTableError(f"{where}: not JSON ({error})") from error
         _keys(document, ("format", "version", "model", "target", "tensors", "layers"), where)
         if document["format"] != FORMAT or document["version"] != VERSION:
             raise ScaleTableError(f"{where}: format {document['format']!r} version {document['version']!r}; "
                                   f"this program reads {FORMAT!r} version {VERSION}")
         _keys(document["model"], ("sha256",), f"{where}: model")
+        digest = document["model"]["sha256"]
+        if digest is not None:
+            _string(digest, f"{where}: model: sha256")
+        for key in ("tensors", "layers"):
+            _object(document[key], f"{where}: {key}")
         tensors = {name: _tensor(entry, f"{where}: tensor '{name}'") for name, entry in document["tensors"].items()}
         layers = {name: _layer(entry, f"{where}: layer '{name}'") for name, entry in document["layers"].items()}
-        return cls(document["target"], tensors, layers, document["model"]["sha256"])
+        return cls(_string(document["target"], f"{where}: target"), tensors, layers, digest)
 
 
 def _plain(entry: TensorScale | LayerScale) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(entry).items()}
 
 
-def _keys(entry: Any, wanted: tuple[str, ...], where: str) -> None:
+def _object(entry: Any, where: str) -> None:
     if not isinstance(entry, dict):
-        raise ScaleTableError(f"{where}: expected an object")
+        raise ScaleTableError(f"{where}: expected an object, found {entry!r}")
+
+
+def _string(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise ScaleTableError(f"{where}: expected a string, found {value!r}")
+    return value
+
+
+def _keys(entry: Any, wanted: tuple[str, ...], where: str) -> None:
+    _object(entry, where)
     for key in entry:
         if key not in wanted:
             near = difflib.get_close_matches(key, wanted, n=1)
@@ -143,6 +158,8 @@ def _tensor(entry: Any, where: str) -> TensorScale:
     if entry["role"] not in ROLES:
         raise ScaleTableError(f"{where}: role {entry['role']!r} is none of {', '.join(ROLES)}")
     lo, hi = (_integer(v, f"{where}: codes") for v in codes)
+    if lo > hi:
+        raise ScaleTableError(f"{where}: codes [{lo}, {hi}] are no range; the lowest comes first")
     return TensorScale(exponent, (lo, hi), axis, entry["role"])
 
 
@@ -150,5 +167,6 @@ def _layer(entry: Any, where: str) -> LayerScale:
     _keys(entry, ("core", "shift", "rounding", "accumulator_bound"), where)
     if entry["rounding"] not in ("half_up", "floor"):
         raise ScaleTableError(f"{where}: rounding {entry['rounding']!r} is neither half_up nor floor")
-    return LayerScale(str(entry["core"]), _integer(entry["shift"], f"{where}: shift"), entry["rounding"],
-                      _integer(entry["accumulator_bound"], f"{where}: accumulator_bound"))
+    return LayerScale(
+        _string(entry["core"], f"{where}: core"), _integer(entry["shift"], f"{where}: shift"), entry["rounding"],
+        _integer(entry["accumulator_bound"], f"{where}: accumulator_bound"))

@@ -17,6 +17,9 @@ from onnxdiana.loading import OPSET
 from onnxdiana.rules import ops
 from onnxdiana.rules.ops.base import DOMAIN
 
+_INTERNAL = ("Quantize", "Requantize", "Dequantize")
+"""Operators of the integer graph alone."""
+
 SPELLINGS = {
     "AveragePool": "pool over the whole map (AdaptiveAvgPool2d(1)) or use a strided convolution",
     "ConvTranspose": "use a Resize to the larger map in front of the network, or a convolution",
@@ -25,6 +28,7 @@ SPELLINGS = {
     "Gelu": "train with ReLU",
     "HardSigmoid": "train with ReLU6",
     "HardSwish": "train with ReLU6",
+    "Identity": "it returns the input or a constant as it is, so there is nothing to quantize: leave out that output",
     "If": "export a traced model without control flow",
     "InstanceNormalization": "train with BatchNormalization",
     "LayerNormalization": "train with BatchNormalization",
@@ -49,9 +53,9 @@ def quantizable(model: ir.Model) -> None:
     """
     findings = []
     for node in model.graph:
-        operator = ops.find(node)
+        operator = _canonical_operator(node)
         if operator is None:
-            known = ", ".join(sorted(name for name, op in ops.REGISTRY.items() if not _internal(name)))
+            known = ", ".join(sorted(name for name in ops.REGISTRY if name not in _INTERNAL))
             advice = SPELLINGS.get(node.op_type) if graph.is_default_domain(node.domain) else None
             findings.append(f"{graph.where(node)}: {advice or f'known operators are {known}'}")
         else:
@@ -60,8 +64,10 @@ def quantizable(model: ir.Model) -> None:
         raise UnsupportedOpError(findings)
 
 
-def _internal(op_type: str) -> bool:
-    return op_type in ("Quantize", "Requantize", "Dequantize")
+def _canonical_operator(node: ir.Node) -> ops.Operator | None:
+    """The operator of a float node, or None where we have none."""
+    known = graph.is_default_domain(node.domain) and node.op_type not in _INTERNAL
+    return ops.find(node) if known else None
 
 
 def _fail(stage: str, node: ir.Node | None, message: str) -> None:
@@ -88,7 +94,7 @@ def verify_canonical(model: ir.Model) -> None:
     _named(stage, [*model.graph.inputs, *model.graph.initializers.values(),
                    *(v for node in model.graph for v in node.outputs)])
     for node in model.graph:
-        operator = ops.find(node)
+        operator = _canonical_operator(node)
         if operator is None or list(operator.obstacles(node)):
             _fail(stage, node, "no quantized form")
         for value in node.outputs[:1]:
@@ -107,6 +113,7 @@ def verify_integer(model: ir.Model) -> None:
         SpecViolation: names node and rule.
     """
     stage = "integer graph"
+    ranges: dict[ir.Value, tuple[int, int]] = {}
     for node in model.graph:
         if node.domain != DOMAIN:
             _fail(stage, node, f"domain '{node.domain}'")
@@ -123,3 +130,8 @@ def verify_integer(model: ir.Model) -> None:
             weight, bias = (graph.constant(v) for v in node.inputs[1:3])
             if weight is None or weight.dtype != np.int8 or bias is None or bias.dtype != np.int32:
                 _fail(stage, node, "weights must be int8 and biases int32 constants")
+        inputs = [ranges[v] for v in operator.codes(node) if v in ranges]
+        for violation in operator.violations(node, inputs):
+            _fail(stage, node, violation)
+        if not accumulates:
+            ranges[node.outputs[0]] = operator.code_range(node, inputs)

@@ -132,8 +132,6 @@ class Feature:
     """One sample of every input."""
     obstacle: str | None = None
     """What the only reason against a hand-over says; None where it is written."""
-    floor_db: float = 20.0
-    """Least SQNR of the output on the calibration samples."""
 
     def module(self) -> nn.Module:
         """Built with fixed weights, BatchNorms settled, in ``eval`` mode."""

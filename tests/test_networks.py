@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,18 +26,22 @@ Arrays = Mapping[str, NDArray[Any]]
 
 EXPORTERS = pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
 EXPECTED: dict[str, tuple[float, set[str]]] = {
-    "digits": (19.0, {"Gemm"}),
-    "dae": (18.0, set()),
-    "resnet8": (25.0, set()),
-    "resnet20": (20.0, set()),
-    "mobilenetv1": (16.0, {"Gemm"}),
-    "mobilenetv2": (16.0, {"Gemm"}),
-    "dscnn": (23.0, {"Conv"}),
+    "digits": (21.5, {"Gemm"}),
+    "dae": (19.5, set()),
+    "resnet8": (27.0, set()),
+    "resnet20": (23.9, set()),
+    "mobilenetv1": (20.0, {"Gemm"}),
+    "mobilenetv2": (18.0, {"Gemm"}),
+    "dscnn": (24.3, {"Conv"}),
 }
 """Least SQNR in dB on the calibration samples, and the layers that stay on the CPU, the average pool aside.
 
+The figures are 1 to 2 dB below what is reached; activation scales all twice as coarse fail every one of them.
+
 A classifier of 10 or 2 outputs does not fill the accelerator's words of 4, and a 10x4 kernel is none of its sizes.
 """
+FLOOR_DB = 25.0
+"""Least SQNR of a module of one to three layers."""
 FORMS = [
     *((False, opset, batch) for opset in (9, 11, 13, 17, 20) for batch in (1, None, 4)),
     *((True, opset, batch) for opset in (18, 20, onnx.defs.onnx_opset_version()) for batch in (1, None, 4)),
@@ -61,27 +66,46 @@ def torch_answers(module: nn.Module, *inputs: NDArray[Any]) -> list[NDArray[Any]
     return [y.numpy() for y in (result if isinstance(result, tuple) else (result,))]
 
 
-def checked(module: nn.Module, model: onnx.ModelProto, inputs: Arrays) -> Artifacts:
+@dataclass(frozen=True)
+class Checked:
+    """A quantized model, its integer answers to the calibration inputs, and how good they are."""
+
+    artifacts: Artifacts
+    answers: list[NDArray[Any]]
+    sqnr: float
+    """In dB, against torch, the least of all outputs."""
+
+    @property
+    def summary(self) -> Mapping[str, Any]:
+        """Of the run."""
+        return self.artifacts.summary
+
+    @property
+    def obstacles(self) -> list[str]:
+        """Against the hand-over."""
+        return self.summary["handoff"]["obstacles"]
+
+
+def checked(module: nn.Module, model: onnx.ModelProto, inputs: Arrays) -> Checked:
     """Quantize; the spellings must agree bit for bit, and the canonical float graph with torch."""
     artifacts = quantize(model, inputs)
     assert artifacts.summary["agreement"]["exact"]
-    assert artifacts.agreement.samples == min(16, len(next(iter(inputs.values()))))
-    for expected, found in zip(torch_answers(module, *inputs.values()), answers(artifacts, inputs, "model.float.onnx"),
-                               strict=True):
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+    assert artifacts.agreement.samples > 0
+    expected = torch_answers(module, *inputs.values())
+    for y, canonical in zip(expected, answers(artifacts, inputs, "model.float.onnx"), strict=True):
+        np.testing.assert_allclose(canonical, y, rtol=0, atol=1e-4 * np.abs(y).max())
+    found = answers(artifacts, inputs)
     written = {name for name in artifacts.files if name.startswith("htvm/")}
     assert ("htvm/model.onnx" in written) == artifacts.summary["handoff"]["written"] == bool(written)
-    return artifacts
-
-
-def least_sqnr(artifacts: Artifacts) -> float:
-    """Of all outputs, in dB."""
-    return min(artifacts.summary["agreement"]["sqnr_db"].values())
+    if artifacts.agreement.judge == "onnxruntime":  # the run has compared every tensor, but for a few samples only
+        (handed,) = answers(artifacts, {"input": next(iter(inputs.values()))}, "htvm/model.onnx")
+        np.testing.assert_array_equal(handed, found[0])
+    return Checked(artifacts, found, min(sqnr(y, integer) for y, integer in zip(expected, found, strict=True)))
 
 
 @functools.cache
 def quantized(name: str, dynamo: bool, opset: int | None = None, batch: int | None = None,
-              keep_batch_norm: bool = False) -> Artifacts:
+              keep_batch_norm: bool = False) -> Checked:
     """A network, exported in one form, and quantized on its calibration samples."""
     module, shape, inputs = network(name)
     model = export(module, (batch or 1, *shape), dynamo=dynamo, opset=opset, dynamic_batch=batch is None,
@@ -95,57 +119,59 @@ def quantized(name: str, dynamo: bool, opset: int | None = None, batch: int | No
 @EXPORTERS
 @pytest.mark.parametrize("name", NETWORKS)
 def test_network(name: str, dynamo: bool) -> None:
-    artifacts = quantized(name, dynamo)
-    summary = artifacts.summary
+    result = quantized(name, dynamo)
     floor, on_cpu = EXPECTED[name]
-    assert summary["handoff"] == {"written": True, "obstacles": []}
-    assert artifacts.agreement.judge is not None
-    assert least_sqnr(artifacts) > floor
-    assert min(summary["agreement"]["sqnr_fake_quantized_db"].values()) > floor - 3
-    layers = [layer for layer in summary["layers"] if layer["name"] not in summary["pooling"]]
+    assert result.summary["handoff"] == {"written": True, "obstacles": []}
+    assert result.artifacts.agreement.judge is not None
+    assert result.sqnr > floor
+    assert min(result.summary["agreement"]["sqnr_fake_quantized_db"].values()) > floor - 3
+    layers = [layer for layer in result.summary["layers"] if layer["name"] not in result.summary["pooling"]]
     assert {layer["operator"] for layer in layers if layer["core"] != "digital"} == on_cpu
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_exporters_give_the_same_integers(name: str) -> None:
+def test_exporters_agree(name: str) -> None:
     both = [quantized(name, dynamo) for dynamo in (False, True)]
-    first, second = ([(layer["shift"], layer["exponent"], layer["codes"]) for layer in artifacts.summary["layers"]]
-                     for artifacts in both)
+    first, second = ([(layer["output_shape"], layer["core"]) for layer in result.summary["layers"]] for result in both)
     assert first == second
-    inputs = {"input": network(name)[2]}
-    (a,), (b,) = (answers(artifacts, inputs) for artifacts in both)
-    assert sqnr(a, b) > EXPECTED[name][0]  # folded weights may differ in the last place, and with them a few codes
-    assert abs(least_sqnr(both[0]) - least_sqnr(both[1])) < 0.5
+    # folded weights may differ in the last place, and with them a few codes: nearer to each other than to torch
+    assert sqnr(both[0].answers[0], both[1].answers[0]) > EXPECTED[name][0] + 3
+    assert abs(both[0].sqnr - both[1].sqnr) < 1.0
 
 
 @pytest.mark.parametrize(("dynamo", "opset", "batch"), FORMS)
 @pytest.mark.parametrize("name", ["digits", "dae"])
 def test_opset_and_batch_change_nothing(name: str, dynamo: bool, opset: int, batch: int | None) -> None:
-    artifacts = quantized(name, dynamo, opset, batch)
-    assert artifacts.summary["model"]["opset"] == opset
-    assert artifacts.summary["handoff"]["obstacles"] == []
-    inputs = {"input": network(name)[2]}
-    (expected,), (found,) = answers(quantized(name, dynamo), inputs), answers(artifacts, inputs)
-    np.testing.assert_array_equal(found, expected)
+    result = quantized(name, dynamo, opset, batch)
+    assert result.summary["model"]["opset"] == opset
+    assert result.obstacles == []
+    np.testing.assert_array_equal(result.answers[0], quantized(name, dynamo).answers[0])
 
 
 @EXPORTERS
 @pytest.mark.parametrize("name", NETWORKS)
 def test_batch_norm_that_the_exporter_has_kept(name: str, dynamo: bool) -> None:
-    if dynamo and name not in ("digits", "dae"):
-        pytest.skip("one exporter is enough for the larger networks")
-    artifacts = quantized(name, dynamo, keep_batch_norm=True)
-    assert any(entry["rule"] == "batch_norm" for entry in artifacts.summary["canonicalization"]["rules"])
-    assert "BatchNormalization" not in {node.op_type for node in parsed(artifacts, "model.float.onnx").graph.node}
-    assert artifacts.summary["handoff"]["obstacles"] == []
-    assert least_sqnr(artifacts) > EXPECTED[name][0]
+    if dynamo and name not in ("digits", "dae", "mobilenetv2"):
+        pytest.skip("these have the same layers as digits and mobilenetv2")
+    result = quantized(name, dynamo, keep_batch_norm=True)
+    assert any(entry["rule"] == "batch_norm" for entry in result.summary["canonicalization"]["rules"])
+    assert result.obstacles == []
+    assert result.sqnr > EXPECTED[name][0]
+
+
+def test_nodes_named_like_their_tensors() -> None:
+    module, shape, inputs = network("digits")
+    model = export(module, (1, *shape), dynamo=False)
+    for node in model.graph.node:
+        node.name = node.output[0]
+    checked(module, model, {"input": inputs})
 
 
 def test_relu6_bounds_the_codes() -> None:
     layers = quantized("mobilenetv2", False).summary["layers"]
     bounded = [layer for layer in layers if layer["codes"][0] == 0 and layer["codes"][1] < 127]
     assert bounded
-    assert {layer["codes"][1] for layer in bounded} <= {math.floor(6 / 2.0**e) for e in range(-8, 3)}
+    assert all(layer["codes"][1] == math.floor(6 / 2.0 ** layer["exponent"]) for layer in bounded)
 
 
 # ---------------------------------------------------------------- layers
@@ -163,33 +189,31 @@ def exported(module: nn.Module, shapes: tuple[Shape, ...], dynamo: bool) -> tupl
 def test_feature(name: str, dynamo: bool) -> None:
     feature = FEATURES[name]
     module = feature.module()
-    artifacts = checked(module, *exported(module, feature.shapes, dynamo))
-    obstacles = artifacts.summary["handoff"]["obstacles"]
+    result = checked(module, *exported(module, feature.shapes, dynamo))
     if feature.obstacle is None:
-        assert obstacles == []
+        assert result.obstacles == []
     else:
-        assert obstacles
-        assert all(feature.obstacle in obstacle for obstacle in obstacles)
-    assert least_sqnr(artifacts) > feature.floor_db
+        assert result.obstacles
+        assert all(feature.obstacle in obstacle for obstacle in result.obstacles)
+    assert result.sqnr > FLOOR_DB
 
 
 @EXPORTERS
 @pytest.mark.parametrize("convolution", CONVOLUTIONS, ids=str)
 def test_convolution(convolution: Convolution, dynamo: bool) -> None:
     module = convolution.build()
-    artifacts = checked(module, *exported(module, (IMAGE,), dynamo))
-    (layer,) = artifacts.summary["layers"]
+    result = checked(module, *exported(module, (IMAGE,), dynamo))
+    (layer,) = result.summary["layers"]
     assert layer["core"] == ("digital" if convolution.accelerated else "cpu")
-    assert least_sqnr(artifacts) > 20.0
-    pads = [node for node in parsed(artifacts, "model.float.onnx").graph.node if node.op_type == "Pad"]
+    assert result.sqnr > FLOOR_DB
+    pads = [node for node in parsed(result.artifacts, "model.float.onnx").graph.node if node.op_type == "Pad"]
     modes = {attribute.s.decode() for node in pads for attribute in node.attribute if attribute.name == "mode"}
     assert modes == ({convolution.pad_mode} if convolution.pad_mode else set())
-    obstacles = artifacts.summary["handoff"]["obstacles"]
     if convolution.pad_mode == "wrap":
-        assert obstacles
-        assert all("circular padding" in obstacle for obstacle in obstacles)
+        assert result.obstacles
+        assert all("circular padding" in obstacle for obstacle in result.obstacles)
     else:
-        assert obstacles == []
+        assert result.obstacles == []
     if convolution.pad_mode:
         assert "an explicit Pad in front of it" in layer["not_accelerated_because"]
 

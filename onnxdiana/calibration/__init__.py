@@ -1,7 +1,18 @@
 """Calibration: data as a stream, ranges as histograms, and the samples that corrections are measured on."""
 
-from onnxdiana.calibration.data import DataSource, InputSpec, open_data, synthetic_data
+from onnxdiana.calibration.batches import InputSpec
+from onnxdiana.calibration.data import open_data, synthetic_data
 from onnxdiana.calibration.histogram import Histogram
 from onnxdiana.calibration.observe import MAX_KEPT, Calibration, calibrate
+from onnxdiana.calibration.sources import DataSource
 
-__all__ = ["MAX_KEPT", "Calibration", "DataSource", "Histogram", "InputSpec", "calibrate", "open_data", "synthetic_data"]
+__all__ = [
+    "MAX_KEPT",
+    "Calibration",
+    "DataSource",
+    "Histogram",
+    "InputSpec",
+    "calibrate",
+    "open_data",
+    "synthetic_data",
+]

@@ -39,7 +39,10 @@ class Histogram:
             return
         self._grow(math.frexp(peak)[1])
         assert self._k is not None
-        flat = np.ldexp(x.ravel(), 11 - self._k)
+        power = 11 - self._k
+        if power < 0:  # float32 would flush its smallest negatives to zero, into the wrong bin
+            x = x.astype(np.float64)
+        flat = np.ldexp(x.ravel(), power)
         np.floor(flat, out=flat)
         index = flat.astype(np.int32)
         self._bins += np.bincount(index + BINS // 2, minlength=BINS)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from onnxdiana.calibration.data import DataSource
+from onnxdiana.calibration.batches import Array, Arrays, length, rechunk
 from onnxdiana.calibration.histogram import Histogram
+from onnxdiana.calibration.sources import DataSource
 from onnxdiana.errors import CalibrationError
 from onnxdiana.layers import Network
-from onnxdiana.runtime import CHUNK, Runner, length
+from onnxdiana.runtime import CHUNK, Runner
 
 MAX_KEPT = 256
+_TERMINAL = 80, 24
+"""Size of a terminal that does not tell its own (a serial line); tqdm by itself would show nothing there."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Calibration:
     samples: int
     histograms: Mapping[str, Histogram]
     """By tensor name: every requantized tensor."""
-    kept: Mapping[str, NDArray[Any]]
+    kept: Arrays
     """Inputs of the kept samples, by input name: (kept, ...)."""
     kept_indices: tuple[int, ...]
     """Which samples of the data were kept: every ``2**k``-th."""
@@ -46,18 +50,29 @@ class _Kept:
         self._limit = limit
         self.stride = 1
         self.indices: list[int] = []
-        self.samples: list[dict[str, NDArray[Any]]] = []
+        self._rows: dict[str, Array] = {}
 
-    def add(self, index: int, sample: dict[str, NDArray[Any]]) -> None:
+    def add(self, index: int, sample: Arrays) -> None:
+        """See one more sample; ``index`` counts them."""
         if index % self.stride:
             return
         if len(self.indices) == self._limit:
-            self.indices, self.samples = self.indices[::2], self.samples[::2]
+            self.indices = self.indices[::2]
+            for rows in self._rows.values():
+                rows[:len(self.indices)] = rows[::2]
             self.stride *= 2
             if index % self.stride:
                 return
+        for name, x in sample.items():
+            if name not in self._rows:  # pages that are never written take no memory
+                self._rows[name] = np.empty((self._limit, *x.shape), x.dtype)
+            self._rows[name][len(self.indices)] = x
         self.indices.append(index)
-        self.samples.append({k: v.copy() for k, v in sample.items()})
+
+    @property
+    def samples(self) -> dict[str, Array]:
+        """By input name: (kept, ...)."""
+        return {name: rows[:len(self.indices)] for name, rows in self._rows.items()}
 
 
 def calibrate(network: Network, source: DataSource, batch: int = 64, *, quiet: bool = False) -> Calibration:
@@ -79,9 +94,8 @@ def calibrate(network: Network, source: DataSource, batch: int = 64, *, quiet: b
     histograms = {name: Histogram() for name in names}
     kept = _Kept(MAX_KEPT)
     done = 0
-    with tqdm(total=source.length, desc="calibrating", unit=" samples", file=sys.stderr, leave=False,
-              disable=quiet or not sys.stderr.isatty()) as bar:
-        for chunk in _rechunk(source, batch):
+    with _progress(source.length, quiet) as bar:
+        for chunk in rechunk(source.batches(batch), CHUNK):
             count = length(chunk)
             for i in range(count):
                 kept.add(done + i, {k: v[i] for k, v in chunk.items()})
@@ -92,41 +106,27 @@ def calibrate(network: Network, source: DataSource, batch: int = 64, *, quiet: b
             bar.update(count)
     if not done:
         raise CalibrationError(f"{source.description}: no samples; calibration needs at least one")
-    stacked = {name: np.stack([s[name] for s in kept.samples]) for name in inputs}
-    return Calibration(done, histograms, stacked, tuple(kept.indices), source.description, source.sha256(),
+    return Calibration(done, histograms, kept.samples, tuple(kept.indices), source.description, source.sha256(),
                        source.synthetic)
 
 
-def _observe(name: str, value: NDArray[Any], histogram: Histogram, done: int, source: DataSource) -> None:
+def _progress(total: int | None, quiet: bool) -> tqdm[NoReturn]:
+    """A bar with the remaining time on a terminal, nothing elsewhere."""
+    shown, columns, rows = not quiet and sys.stderr.isatty(), None, None
+    with contextlib.suppress(OSError):
+        if shown and 0 in os.get_terminal_size(sys.stderr.fileno()):
+            columns, rows = _TERMINAL
+    return tqdm(total=total, desc="calibrating", unit=" samples", file=sys.stderr, leave=False, disable=not shown,
+                ncols=columns, nrows=rows)
+
+
+def _observe(name: str, value: Array, histogram: Histogram, done: int, source: DataSource) -> None:
     with np.errstate(invalid="ignore"):
         finite = bool(np.isfinite(value.min(initial=0.0)) and np.isfinite(value.max(initial=0.0)))
     if not finite:
         bad = ~np.isfinite(value)
         sample = int(np.argmax(bad.reshape(len(value), -1).any(axis=1)))
-        kind = "NaN" if np.isnan(value).any() else "infinite"
+        kind = "NaN" if np.isnan(value[sample]).any() else "infinite"
         raise CalibrationError(f"{source.description}: tensor '{name}' is {kind} for sample {done + sample}; "
                                "check that sample and the model's weights in front of this tensor")
     histogram.update(value)
-
-
-def _rechunk(source: DataSource, batch: int) -> Any:
-    """The stream in pieces of exactly CHUNK samples (the last may be shorter), whatever size it is read in."""
-    held: list[dict[str, NDArray[Any]]] = []
-    count = 0
-    for piece in source.batches(batch):
-        held.append(dict(piece))
-        count += length(piece)
-        if count < CHUNK:
-            continue
-        joined = _join(held)
-        whole = count - count % CHUNK
-        for start in range(0, whole, CHUNK):
-            yield {k: v[start:start + CHUNK] for k, v in joined.items()}
-        held = [{k: v[whole:] for k, v in joined.items()}] if count % CHUNK else []
-        count %= CHUNK
-    if count:
-        yield _join(held)
-
-
-def _join(pieces: Sequence[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-    return dict(pieces[0]) if len(pieces) == 1 else {k: np.concatenate([p[k] for p in pieces]) for k in pieces[0]}

@@ -17,11 +17,14 @@ from numpy.typing import NDArray
 from onnxdiana import graph
 from onnxdiana.exporting.lower import interface_names, lower
 from onnxdiana.graph import Namer, name_of
+from onnxdiana.integers import HANDOFF_INPUT
 from onnxdiana.rules.ops import operator
 
 HTVM_OPSET = 13
 HTVM_IR = 8
-INPUT = "input"
+INPUT = HANDOFF_INPUT
+QUANTIZERS = ("Quantize", "Requantize")
+"""Nodes of the integer graph that give the codes which all spellings share by name."""
 
 
 def handoff_obstacles(integer: ir.Model) -> list[str]:
@@ -53,7 +56,7 @@ class _Surgeon:
 
     def constant(self, name: str, array: NDArray[Any]) -> Any:
         """A float32 (or int64 shape) initializer."""
-        return self._gs.Constant(self._name(name), np.ascontiguousarray(array))
+        return self._gs.Constant(self._name(name), np.asarray(array, order="C"))  # keeps rank 0
 
     def add(self, op_type: str, inputs: Sequence[Any], output: str, **attrs: Any) -> Any:
         """A node with exactly these attributes."""
@@ -65,15 +68,59 @@ class _Surgeon:
         return result
 
 
+def _arrange(integer: ir.Model) -> ir.Model:
+    """The same graph in the order that the dialect wants; the argument is not changed."""
+    clone = integer.clone()
+    unique = Namer(graph.all_names(clone.graph))
+    for node in list(clone.graph):
+        operator(node).prepare_htvm(node, unique)
+    _dequantize_early(clone.graph, unique, set(tensor_names(integer)))
+    return clone
+
+
+def _dequantize_early(g: ir.Graph, unique: Namer, kept: set[str]) -> None:
+    """HTVM dequantizes directly behind a requantizer only: what moves codes at the end moves floats there.
+
+    Args:
+        g: the integer graph; changed.
+        unique: names that are free.
+        kept: tensors that stay, even where nothing reads them any more.
+    """
+    result, = g.outputs
+    dequantizer = result.producer()
+    assert dequantizer is not None
+    moves: list[ir.Node] = []
+    source = dequantizer.inputs[0]
+    while source is not None and (node := source.producer()) is not None and node.op_type not in QUANTIZERS:
+        moves.append(node)
+        source, = operator(node).codes(node)
+    if not moves or source is None:
+        return
+    name, value = name_of(result), result
+    dequantizer.replace_input_with(0, source)
+    result.name, result.shape = unique(f"{name}.real"), source.shape
+    for node in reversed(moves):
+        moved = ir.Value(name=unique(f"{name}.moved"), shape=node.outputs[0].shape)
+        g.append(ir.node(node.op_type, [value, *node.inputs[1:]], graph.attributes(node), domain=node.domain,
+                         outputs=[moved], name=moved.name))
+        value = moved
+    value.name = name
+    graph.replace_graph_output(g, result, value)
+    for node in moves:
+        if not node.outputs[0].uses() and name_of(node.outputs[0]) not in kept:
+            g.remove(node, safe=True)
+
+
 def htvm_model(integer: ir.Model) -> onnx.ModelProto:
     """Write the integer graph in the dialect; call it only where :func:`handoff_obstacles` finds nothing."""
     import onnx_graphsurgeon as gs
 
-    source = integer.graph
+    arranged = _arrange(integer)
+    source = arranged.graph
     entry = gs.Variable(INPUT, dtype=np.float32, shape=(1, *graph.sample_shape(source.inputs[0])))
     surgeon = gs.Graph(nodes=[], inputs=[entry], outputs=[], name="onnxdiana", opset=HTVM_OPSET)
-    emitter = _Surgeon(surgeon, interface_names(integer))
-    values = lower(integer, {source.inputs[0]: entry}, emitter, lambda op: op.emit_htvm)
+    emitter = _Surgeon(surgeon, interface_names(arranged))
+    values = lower(arranged, {source.inputs[0]: entry}, emitter, lambda op: op.emit_htvm)
     result = values[source.outputs[0]]
     result.shape = (1, *graph.sample_shape(source.outputs[0]))
     surgeon.outputs = [result]
@@ -85,4 +132,4 @@ def htvm_model(integer: ir.Model) -> onnx.ModelProto:
 
 def tensor_names(integer: ir.Model) -> list[str]:
     """Names of the requantized tensors in the hand-over graph, in execution order (0 = the quantized input)."""
-    return [name_of(node.outputs[0]) for node in integer.graph if node.op_type in ("Quantize", "Requantize")]
+    return [name_of(node.outputs[0]) for node in integer.graph if node.op_type in QUANTIZERS]

@@ -26,6 +26,7 @@ class _Inserter:
     def __init__(self, target: ir.Graph) -> None:
         self._graph = target
         self.unique = Namer(graph.all_names(target))
+        self._node_name = Namer(node.name for node in target if node.name)
 
     def constant(self, name: str, array: NDArray[Any]) -> ir.Value:
         return graph.initializer(self._graph, self.unique(name), array)
@@ -33,7 +34,7 @@ class _Inserter:
     def node(self, op_type: str, inputs: list[ir.Value], output: str, dtype: ir.DataType,
              shape: ir.Shape | None) -> ir.Value:
         value = ir.Value(name=output, type=ir.TensorType(dtype), shape=shape)
-        ir.node(op_type, inputs, outputs=[value], name=output)
+        ir.node(op_type, inputs, outputs=[value], name=self._node_name(output))
         return value
 
     def dequantized(self, name: str, codes: NDArray[Any], exponent: int, before: ir.Node) -> ir.Value:

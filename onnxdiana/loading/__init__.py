@@ -1,8 +1,8 @@
 """A model file becomes a float32 :class:`onnx_ir.Model` at our opset, or an error says why not.
 
-The file is untrusted: sizes are compared before anything is allocated, external data stay inside the model's folder, and
-nothing in the file is executed. Operators are judged by a later stage; here only what makes a file unreadable, or its
-interface impossible to quantize, is refused.
+The file is untrusted: sizes are compared before anything is allocated, external data stay inside the model's folder,
+and nothing in the file is executed. Operators are judged by a later stage; here only what makes a file unreadable, or
+its interface impossible to quantize, is refused.
 """
 
 from __future__ import annotations
@@ -19,9 +19,29 @@ from onnx import ModelProto
 
 from onnxdiana.errors import ModelError
 from onnxdiana.loading import files
-from onnxdiana.loading.checks import OPSET, check_interface, check_sources, check_versions, refuse_exotic
-from onnxdiana.loading.opsets import check_structure, declare_float32, give_outputs_shapes, inlined, raised, relabel
+from onnxdiana.loading.checks import (
+    IR_VERSION,
+    OPSET,
+    check_interface,
+    check_references,
+    check_sources,
+    check_text,
+    check_versions,
+    refuse_exotic,
+)
+from onnxdiana.loading.opsets import (
+    check_functions,
+    check_shapes,
+    check_structure,
+    declare_float32,
+    give_outputs_types,
+    inlined,
+    raised,
+    relabel,
+    set_apart,
+)
 from onnxdiana.loading.tensors import Tensors, detach, take_from_inputs
+from onnxdiana.loading.walk import gist
 
 __all__ = ["OPSET", "LoadedModel", "load"]
 
@@ -57,26 +77,30 @@ def load(source: str | os.PathLike[str] | ModelProto | ir.Model) -> LoadedModel:
         ModelError: the file cannot be read, is not valid ONNX, or has an interface that cannot be quantized.
         UnsupportedOpError: control flow or custom operators stand in the way of raising the opset.
     """
+    folder: str | None
     if isinstance(source, ModelProto | ir.Model):
-        data, name, folder = files.serialized(source), source.graph.name or "model", None
+        name = source.graph.name or "model"
+        data, folder = files.serialized(source)
     else:
-        data, name, folder = files.read(os.fspath(source))
+        data, name, folder = files.read(os.fsdecode(source))
     sha256 = hashlib.sha256(data).hexdigest()
     proto = files.parse(data, name)
     del data
-    producer = f"{proto.producer_name} {proto.producer_version}".strip()
     try:
+        producer = f"{proto.producer_name} {proto.producer_version}".strip()
         model, opset, notes = _float_model(proto, folder)
     except UnicodeDecodeError as error:
         raise ModelError(f"'{name}' holds a name that is not UTF-8 text: export the model again") from error
     except (MemoryError, RecursionError) as error:
-        raise ModelError(f"'{name}' is too large or too deeply nested to be read here") from error
+        raise ModelError(f"'{name}' is too large or too deeply nested to be read here: export a smaller "
+                         "model") from error
     return LoadedModel(model, name, sha256, opset, producer, tuple(notes))
 
 
 def _float_model(proto: ModelProto, folder: str | None) -> tuple[ir.Model, int, list[str]]:
     """The whole way of a parsed model, in order; checks that name the culprit come before onnx's own."""
     notes: list[str] = []
+    check_text(proto)
     opset = check_versions(proto)
     refuse_exotic(proto)
     tensors = Tensors(folder)
@@ -85,30 +109,51 @@ def _float_model(proto: ModelProto, folder: str | None) -> tuple[ir.Model, int, 
         notes.append("initializers taken out of the inputs")
     check_interface(proto.graph, weights)
     check_sources(proto.graph, [])
+    proto.ir_version = IR_VERSION
     detach(proto, weights)
-    give_outputs_shapes(proto)
+    set_apart(proto, opset)
+    shapeless = give_outputs_types(proto)
     if opset > OPSET:
         relabel(proto)
         notes.append(f"opset {opset} read as {OPSET}")
-    check_structure(proto)
     if proto.functions:
         notes.append(f"{len(proto.functions)} function(s) inlined")
+        check_functions(proto)
         proto = inlined(proto)
+    check_references(proto)
+    check_structure(proto)
     narrowed = tensors.narrowed | declare_float32(proto)
     if narrowed:
         notes.append(f"{' and '.join(sorted(narrowed))} model converted to float32")
     if opset < OPSET:
         proto = raised(proto)
         notes.append(f"opset {opset} raised to {OPSET}")
-    return _with_weights(proto, weights), opset, notes
+    check_shapes(proto)
+    model = _with_weights(proto, weights)
+    for value in model.graph.outputs:
+        if value.name in shapeless:
+            value.shape = None
+    return model, opset, notes
 
 
 def _with_weights(proto: ModelProto, weights: Mapping[str, NDArray[Any]]) -> ir.Model:
-    """The model in onnx_ir, with the weights that :func:`~onnxdiana.loading.tensors.detach` took out."""
-    model = ir.from_proto(proto)
+    """The model in onnx_ir, with the weights that :func:`~onnxdiana.loading.tensors.detach` took out.
+
+    Raises:
+        ModelError: onnx_ir cannot read it.
+    """
+    try:
+        model = ir.from_proto(proto)
+    except Exception as error:  # for instance types that no version of ONNX has
+        raise ModelError(f"not a valid ONNX model: {gist(error)}; export it again") from error
     graph = model.graph
-    for value in [v for v in graph.inputs if v.name in weights]:
-        graph.inputs.remove(value)
-        value.const_value = ir.tensor(weights[value.name or ""], name=value.name)
-        graph.register_initializer(value)
+    inputs = list(graph.inputs)
+    graph.inputs.clear()
+    for value in inputs:
+        array = weights.get(value.name or "")
+        if array is None:
+            graph.inputs.append(value)
+        else:
+            value.const_value = ir.Tensor(array, name=value.name)
+            graph.register_initializer(value)
     return model

@@ -2,49 +2,50 @@
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Iterable
+
 import onnx
-from onnx import ModelProto, TensorProto, ValueInfoProto
+import onnx.inliner
+import onnx.version_converter
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from onnxdiana.errors import ModelError, UnsupportedOpError
-from onnxdiana.loading.checks import NARROWED, OPSET
+from onnxdiana.loading.checks import LARGEST_TENSOR, NARROWED, OPSET, check_sources
+from onnxdiana.loading.files import LIMIT
 from onnxdiana.loading.walk import bodies, gist, subgraphs, where
 
 _MAX_NODES = 1_000_000
 """After inlining: functions that call functions grow exponentially."""
+_MAX_DEPTH = 50
+"""Of functions that call functions."""
 _TYPE_ATTRIBUTES = {"to", "dtype", "output_dtype", "output_datatype"}
 _REDEFINED = {"GroupNormalization"}
 """After opset 20: same attributes and inputs, another meaning."""
 
 
-def relabel(proto: ModelProto) -> None:
-    """A newer opset read as ours; what ours does not know is found by the checker afterwards."""
-    redefined = [node for body in bodies(proto) for node in body.node if not node.domain and node.op_type in _REDEFINED]
-    if redefined:
-        raise UnsupportedOpError([f"{where(node)}: means something else since opset 21; export at opset {OPSET}"
-                                  for node in redefined])
-    for entries in (proto.opset_import, *(function.opset_import for function in proto.functions)):
-        for entry in entries:
-            if not entry.domain:
-                entry.version = OPSET
+def set_apart(proto: ModelProto, opset: int) -> None:
+    """Operators that our opset lacks, or that newer ones redefine, get a domain of their own: ``opset-<n>``.
 
+    The stage that judges operators can then report them with all others. Domains that are not imported, which would
+    keep it from that as well, are.
 
-def check_structure(proto: ModelProto) -> None:
-    """onnx's own checker, after the operators that this opset does not know, all at once.
-
-    Raises:
-        UnsupportedOpError: operators of the default domain that its opset does not have.
-        ModelError: what the checker says.
+    Args:
+        proto: changed in place.
+        opset: that the model was made for.
     """
-    opset = next(entry.version for entry in proto.opset_import if not entry.domain)
-    unknown = [node for body in bodies(proto) for node in body.node
-               if not node.domain and not _known(node.op_type, opset)
-               and not any(f.name == node.op_type and not f.domain for f in proto.functions)]
-    if unknown:
-        raise UnsupportedOpError([f"{where(node)}: ONNX opset {opset} has no such operator" for node in unknown])
-    try:
-        onnx.checker.check_model(proto)
-    except Exception as error:
-        raise ModelError(f"not a valid ONNX model: {gist(error)}; export it again") from error
+    functions = {function.name for function in proto.functions if not function.domain}
+    for body in bodies(proto):
+        for node in body.node:
+            if node.domain or node.op_type in functions:
+                continue
+            if not _known(node.op_type, min(opset, OPSET)) or (opset > OPSET and node.op_type in _REDEFINED):
+                node.domain = f"opset-{opset}"
+    used = {node.domain for body in bodies(proto) for node in body.node}
+    for entries in (proto.opset_import, *(function.opset_import for function in proto.functions)):
+        for domain in sorted(used - {entry.domain for entry in entries}):
+            entries.add(domain=domain, version=1)
 
 
 def _known(op_type: str, opset: int) -> bool:
@@ -54,16 +55,47 @@ def _known(op_type: str, opset: int) -> bool:
         return False
 
 
-def give_outputs_shapes(proto: ModelProto) -> None:
-    """Outputs without a type get the inferred one, which the checker and the converter want to see."""
+def relabel(proto: ModelProto) -> None:
+    """A newer opset read as ours; the checker finds attributes that ours does not know."""
+    for entries in (proto.opset_import, *(function.opset_import for function in proto.functions)):
+        for entry in entries:
+            if not entry.domain and entry.version > OPSET:
+                entry.version = OPSET
+
+
+def check_structure(proto: ModelProto) -> None:
+    """onnx's own checker.
+
+    Raises:
+        ModelError: what it says.
+    """
+    try:
+        onnx.checker.check_model(proto)
+    except Exception as error:
+        raise ModelError(f"not a valid ONNX model of opset {_opset(proto)}: {gist(error)}; export it again, best at "
+                         f"opset {OPSET}") from error
+
+
+def _opset(proto: ModelProto) -> int:
+    version: int = next(entry.version for entry in proto.opset_import if not entry.domain)
+    return version
+
+
+def give_outputs_types(proto: ModelProto) -> set[str]:
+    """Outputs without a type get the inferred one, which the checker and the converter want to see.
+
+    Returns:
+        Names of those whose shape is a mere placeholder, since it could not be inferred.
+    """
     bare = [value for value in proto.graph.output
             if not value.type.tensor_type.elem_type or not value.type.tensor_type.HasField("shape")]
     if not bare:
-        return
+        return set()
     try:
         inferred = {v.name: v for v in onnx.shape_inference.infer_shapes(proto).graph.output}
     except Exception:  # the checker, which is next, says it better
         inferred = {}
+    shapeless = set()
     for value in bare:
         found = inferred.get(value.name)
         if found is not None and found.type.tensor_type.elem_type:
@@ -72,39 +104,60 @@ def give_outputs_shapes(proto: ModelProto) -> None:
             value.type.tensor_type.elem_type = TensorProto.FLOAT
         if not value.type.tensor_type.HasField("shape"):
             value.type.tensor_type.shape.dim.add()
+            shapeless.add(value.name)
+    return shapeless
+
+
+def check_functions(proto: ModelProto) -> None:
+    """Inlining ends, and gives a model of bearable size.
+
+    Raises:
+        ModelError: a function calls itself or too deep, or the result would be huge.
+    """
+    functions = {(f.domain, f.name, f.overload): f for f in proto.functions}
+    sizes: dict[tuple[str, str, str], tuple[int, int]] = {}
+
+    def total(nodes: Iterable[NodeProto], above: tuple[tuple[str, str, str], ...]) -> tuple[int, int]:
+        """Nodes and bytes once everything is inlined."""
+        count = volume = 0
+        for node in nodes:
+            key = (node.domain, node.op_type, node.overload)
+            parts = [total(graph.node, above) for graph in subgraphs(node)]
+            parts.append(size(key, above) if key in functions else (1, node.ByteSize()))
+            count, volume = count + sum(n for n, _ in parts), volume + sum(b for _, b in parts)
+            if count > _MAX_NODES or volume > LIMIT:
+                raise ModelError(f"the model has more than {_MAX_NODES} nodes or 2 GiB once its functions are inlined: "
+                                 "export a smaller one, without functions")
+        return count, volume
+
+    def size(key: tuple[str, str, str], above: tuple[tuple[str, str, str], ...]) -> tuple[int, int]:
+        if key in above:
+            raise ModelError(f"function '{key[1]}' calls itself: export the model again")
+        if len(above) == _MAX_DEPTH:
+            raise ModelError(f"function '{key[1]}' is called through more than {_MAX_DEPTH} others: export the model "
+                             "without functions")
+        if key not in sizes:
+            sizes[key] = total(functions[key].node, (*above, key))
+        return sizes[key]
+
+    total(proto.graph.node, ())
+    for key in functions:  # those that the graph does not call, too
+        size(key, ())
 
 
 def inlined(proto: ModelProto) -> ModelProto:
     """Functions replaced by their bodies.
 
     Raises:
-        ModelError: a function calls itself, or the result would be huge.
+        ModelError: onnx's inliner fails, or a body returns what it does not compute.
     """
-    functions = {(f.domain, f.name): f for f in proto.functions}
-    sizes: dict[tuple[str, str], int] = {}
-
-    def size(key: tuple[str, str], above: tuple[tuple[str, str], ...]) -> int:
-        if key in above:
-            raise ModelError(f"function '{key[1]}' calls itself: export the model again")
-        if key not in sizes:
-            sizes[key] = total(functions[key].node, (*above, key))
-        return sizes[key]
-
-    def total(nodes: object, above: tuple[tuple[str, str], ...]) -> int:
-        count = 0
-        for node in nodes:  # type: ignore[attr-defined]
-            key = (node.domain, node.op_type)
-            count += size(key, above) if key in functions else 1
-            count += sum(total(graph.node, above) for graph in subgraphs(node))
-            if count > _MAX_NODES:
-                raise ModelError(f"the model has more than {_MAX_NODES} nodes once its functions are inlined")
-        return count
-
-    total(proto.graph.node, ())
     try:
-        return onnx.inliner.inline_local_functions(proto)
+        result: ModelProto = onnx.inliner.inline_local_functions(proto, convert_version=True)
     except Exception as error:
-        raise ModelError(f"the model's functions cannot be inlined: {gist(error)}; export it without functions") from error
+        raise ModelError(f"the model's functions cannot be inlined: {gist(error)}; export it without "
+                         "functions") from error
+    check_sources(result.graph, [])
+    return result
 
 
 def declare_float32(proto: ModelProto) -> set[str]:
@@ -139,13 +192,54 @@ def raised(proto: ModelProto) -> ModelProto:
         ModelError: it fails elsewhere.
     """
     try:
-        result = onnx.version_converter.convert_version(proto, OPSET)
+        result: ModelProto = onnx.version_converter.convert_version(proto, OPSET)
         onnx.checker.check_model(result)
     except Exception as error:
-        blocking = [node for node in proto.graph.node if node.domain or subgraphs(node)]
-        if blocking:
+        if blocking := _blocking(proto):
             raise UnsupportedOpError([f"{where(node)}: custom and control-flow operators have no quantized form; "
                                       "export a traced model of standard operators" for node in blocking]) from error
-        raise ModelError(f"the model cannot be converted to opset {OPSET}: {gist(error)}; export it at that opset"
-                         ) from error
+        raise ModelError(f"the model cannot be converted to opset {OPSET}: {gist(error)}; export it at that "
+                         "opset") from error
     return result
+
+
+def _blocking(proto: ModelProto) -> list[NodeProto]:
+    """Custom and control-flow operators, which are refused by name later and may break anything before."""
+    return [node for node in proto.graph.node if node.domain or subgraphs(node)]
+
+
+def check_shapes(proto: ModelProto) -> None:
+    """Types and sizes fit together at every operator, whatever the file declares of tensors in between.
+
+    Raises:
+        ModelError: names the first node where they do not, or whose result is huge.
+    """
+    if _blocking(proto):
+        return
+    bare = ModelProto()
+    bare.CopyFrom(proto)
+    del bare.graph.value_info[:]
+    for value in bare.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    try:
+        inferred = _inferred(bare, strict=True)
+    except Exception as error:
+        found = _inferred(bare, strict=False)
+        culprit = next((node for node in proto.graph.node if not any(name in found for name in node.output)), None)
+        reason = re.sub(r".*?Inference error\(s\): \(op_type:\w+\): | \(op_type:.*", "", gist(error))
+        raise ModelError(f"{where(culprit) if culprit else 'the model'}: types or sizes do not fit together: {reason}; "
+                         "export the model again") from error
+    for node in proto.graph.node:
+        for name in node.output:
+            shape = inferred.get(name, [])
+            if math.prod(shape) > LARGEST_TENSOR:
+                raise ModelError(f"{where(node)}: shape {shape} has more than {LARGEST_TENSOR} elements: export the "
+                                 "model for smaller inputs")
+
+
+def _inferred(proto: ModelProto, strict: bool) -> dict[str, list[int]]:
+    """Shapes that onnx can tell, by tensor name; an open axis counts 1."""
+    graph = onnx.shape_inference.infer_shapes(proto, strict_mode=strict).graph
+    kinds = {value.name: value.type.tensor_type for value in (*graph.value_info, *graph.output)}
+    return {name: [dim.dim_value or 1 for dim in kind.shape.dim] for name, kind in kinds.items()
+            if kind.HasField("shape")}

@@ -5,21 +5,31 @@ from __future__ import annotations
 import math
 import ntpath
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, TensorProto, numpy_helper
+from onnx import AttributeProto, FunctionProto, ModelProto, TensorProto, numpy_helper
 
 from onnxdiana.errors import ModelError
 from onnxdiana.loading.checks import NARROWED
 from onnxdiana.loading.files import LIMIT
-from onnxdiana.loading.walk import subgraphs, type_name, where
+from onnxdiana.loading.walk import bodies, type_name, where
 
-_INTEGERS = {TensorProto.BOOL} | {getattr(TensorProto, f"{u}INT{bits}") for u in ("", "U") for bits in (8, 16, 32, 64)}
+_FLOAT_BYTES: Mapping[int, int] = {
+    TensorProto.FLOAT: 4, TensorProto.FLOAT16: 2, TensorProto.BFLOAT16: 2, TensorProto.DOUBLE: 8,
+}
+_INTEGER_BYTES: Mapping[int, int] = {
+    TensorProto.BOOL: 1, TensorProto.INT8: 1, TensorProto.UINT8: 1, TensorProto.INT16: 2, TensorProto.UINT16: 2,
+    TensorProto.INT32: 4, TensorProto.UINT32: 4, TensorProto.INT64: 8, TensorProto.UINT64: 8,
+}
+_BYTES: Mapping[int, int] = {**_FLOAT_BYTES, **_INTEGER_BYTES}
+"""Of one element; tensors of any other type (strings, complex numbers, four-bit integers) are refused."""
 _INLINE_BYTES = 1024
 """Larger weights stay out of the copies that onnx's C++ functions take and give."""
+
+Array = NDArray[np.generic]
 
 
 class Tensors:
@@ -31,25 +41,25 @@ class Tensors:
         self._folder = folder
         self._budget = LIMIT
 
-    def own_all(self, proto: ModelProto) -> dict[str, NDArray[np.generic]]:
+    def own_all(self, proto: ModelProto) -> dict[str, Array]:
         """Treat every tensor of a model; returns the graph's initializers by name.
 
         Raises:
             ModelError: names the tensor that is missing, cut short, oversized, outside the folder or not finite.
         """
-        weights: dict[str, NDArray[np.generic]] = {}
-        for tensor in proto.graph.initializer:
-            if not tensor.name or tensor.name in weights:
-                raise ModelError(f"two initializers are called '{tensor.name}', or one has no name: export again")
-            weights[tensor.name] = self._own(tensor, f"initializer '{tensor.name}'")
-        nested = [graph for node in proto.graph.node for graph in subgraphs(node)]
-        nested += [graph for function in proto.functions for node in function.node for graph in subgraphs(node)]
-        for body in (proto.graph, *proto.functions, *(inner for graph in nested for inner in _deep(graph))):
+        weights: dict[str, Array] = {}
+        for body in bodies(proto):
             if isinstance(body, FunctionProto):
                 self._own_attributes(body.attribute_proto, f"function '{body.name}'")
-            elif body is not proto.graph:
+            else:
                 for tensor in body.initializer:
-                    self._own(tensor, f"initializer '{tensor.name}'")
+                    array = self._own(tensor, f"initializer '{tensor.name}'")
+                    if body is not proto.graph:
+                        continue
+                    if not tensor.name or tensor.name in weights:
+                        raise ModelError(f"two initializers are called '{tensor.name}', or one has no name: export the "
+                                         "model again")
+                    weights[tensor.name] = array
             for node in body.node:
                 self._own_attributes(node.attribute, where(node))
         return weights
@@ -59,33 +69,33 @@ class Tensors:
             for tensor in ([attribute.t] if attribute.HasField("t") else []) + list(attribute.tensors):
                 self._own(tensor, f"{place}, attribute '{attribute.name}'")
 
-    def _own(self, tensor: TensorProto, place: str) -> NDArray[np.generic]:
+    def _own(self, tensor: TensorProto, place: str) -> Array:
         """The values of one tensor, which afterwards holds them itself."""
-        kind = tensor.data_type
-        if kind not in {TensorProto.FLOAT, *NARROWED, *_INTEGERS}:
+        kind, shape = tensor.data_type, list(tensor.dims)
+        if kind not in _BYTES:
             raise ModelError(f"{place} is {type_name(kind)}: export the model with float32 weights")
-        if any(d < 0 for d in tensor.dims):
-            raise ModelError(f"{place} has the impossible shape {list(tensor.dims)}: export the model again")
-        size = math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize
+        if any(d < 0 for d in shape):
+            raise ModelError(f"{place} has the impossible shape {shape}: export the model again")
+        size = math.prod(shape) * _BYTES[kind]
         self._budget -= size
         if self._budget < 0:
-            raise ModelError(f"{place} of shape {list(tensor.dims)} takes the weights beyond 2 GiB, which one ONNX file "
-                             "cannot hold: quantize a smaller model")
+            raise ModelError(f"{place} of shape {shape} takes the weights beyond 2 GiB, which one ONNX file cannot "
+                             "hold: quantize a smaller model")
         if tensor.data_location == TensorProto.EXTERNAL:
             tensor.raw_data = self._external(tensor, size, place)
             tensor.data_location = TensorProto.DEFAULT
             del tensor.external_data[:]
         elif tensor.HasField("raw_data") and len(tensor.raw_data) != size:
-            raise ModelError(f"{place} of shape {list(tensor.dims)} needs {size} bytes and has {len(tensor.raw_data)}: "
-                             "the file is damaged, export the model again")
+            raise ModelError(f"{place} of shape {shape} needs {size} bytes and has {len(tensor.raw_data)}: the file is "
+                             "damaged, export the model again")
         try:
-            array = numpy_helper.to_array(tensor)
+            array: Array = numpy_helper.to_array(tensor)
         except Exception as error:
-            raise ModelError(f"{place} of shape {list(tensor.dims)} holds too few or too many values: the file is "
-                             "damaged, export the model again") from error
-        return self._finite(tensor, array, place) if kind not in _INTEGERS else array
+            raise ModelError(f"{place} of shape {shape} holds too few or too many values: the file is damaged, export "
+                             "the model again") from error
+        return array if kind in _INTEGER_BYTES else self._finite(tensor, array, place)
 
-    def _finite(self, tensor: TensorProto, array: NDArray[np.generic], place: str) -> NDArray[np.generic]:
+    def _finite(self, tensor: TensorProto, array: Array, place: str) -> Array:
         """As float32, checked; a lone infinity is how exporters write a missing bound."""
         with np.errstate(over="ignore"):
             narrow = array.astype(np.float32)
@@ -105,62 +115,68 @@ class Tensors:
             raise ModelError(f"{place} lies in an external file, and a model in memory has no folder: give its path")
         entries = {entry.key: entry.value for entry in tensor.external_data}
         location = entries.get("location", "")
-        root = os.path.realpath(self._folder)
-        path = os.path.realpath(os.path.join(root, location))
-        outside = os.path.isabs(location) or ntpath.isabs(location) or ntpath.splitdrive(location)[0] or "\0" in location
-        if not location or outside or os.path.commonpath([root, path]) != root:
+        path = _inside(self._folder, location)
+        if path is None:
             raise ModelError(f"{place} lies in '{location}', outside the model's folder: external data are read from "
                              "that folder only; move the file there and export the model again")
         try:
             offset, length = int(entries.get("offset", 0)), int(entries.get("length", size))
         except ValueError as error:
-            raise ModelError(f"{place} has an external offset or length that is no number: export again") from error
+            raise ModelError(f"{place} has an external offset or length that is no number: export the model "
+                             "again") from error
         if offset < 0 or length != size:
-            raise ModelError(f"{place} of shape {list(tensor.dims)} needs {size} bytes, its entry says {length} bytes at "
-                             f"{offset}: export the model again")
+            raise ModelError(f"{place} of shape {list(tensor.dims)} needs {size} bytes, its entry says {length} bytes "
+                             f"at {offset}: export the model again")
         try:
-            if not os.path.isfile(path):
-                raise FileNotFoundError(2, "no such file")
+            if not os.path.isfile(path):  # a pipe would wait for its writer
+                raise FileNotFoundError(2, "not a regular file" if os.path.exists(path) else "no such file")
+            if os.path.getsize(path) < offset + size:
+                raise ModelError(f"{place} needs {size} bytes at {offset} of '{location}', which is shorter: the file "
+                                 "is damaged, copy or export it again")
             with open(path, "rb") as stream:
                 stream.seek(offset)
-                data = stream.read(size) if os.path.getsize(path) >= offset + size else b""
+                return stream.read(size)
         except OSError as error:
             raise ModelError(f"{place} lies in '{location}', which cannot be read ({error.strerror}): put that file "
                              "beside the model") from error
-        if len(data) != size:
-            raise ModelError(f"{place} needs {size} bytes at {offset} of '{location}', which is shorter: the file is "
-                             "damaged, copy or export it again")
-        return data
 
 
-def _deep(graph: GraphProto) -> Iterable[GraphProto]:
-    yield graph
-    for node in graph.node:
-        for inner in subgraphs(node):
-            yield from _deep(inner)
+def _inside(folder: str, location: str) -> str | None:
+    """The real path of a location below a folder, links followed; None where it is not below it on any system."""
+    windows = ntpath.normpath(location)  # takes both kinds of slashes
+    if not location or "\0" in location or os.path.isabs(location) or ntpath.splitdrive(windows)[0]:
+        return None
+    if windows.startswith("\\") or windows.split("\\")[0] == "..":
+        return None
+    root = os.path.realpath(folder)
+    path = os.path.realpath(os.path.join(root, location))
+    return path if os.path.commonpath([root, path]) == root else None
 
 
 def take_from_inputs(proto: ModelProto, weights: Iterable[str]) -> bool:
-    """Initializers that are inputs too (IR version 3) stay initializers only; whether there were any."""
+    """Initializers that are inputs too (IR version 3) stay initializers only; whether there were any.
+
+    Raises:
+        ModelError: no input would be left.
+    """
     names = set(weights)
     kept = [value for value in proto.graph.input if value.name not in names]
     if len(kept) == len(proto.graph.input):
         return False
+    if not kept:
+        raise ModelError(f"input '{proto.graph.input[0].name}' has a stored value (an initializer of the same name): "
+                         "take that initializer out of the model")
     del proto.graph.input[:]
     proto.graph.input.extend(kept)
     return True
 
 
-def detach(proto: ModelProto, weights: dict[str, NDArray[np.generic]]) -> None:
+def detach(proto: ModelProto, weights: Mapping[str, Array]) -> None:
     """Large initializers become inputs for now: copies of the model stay small until they are put back."""
-    small = []
-    for tensor in proto.graph.initializer:
-        array = weights[tensor.name]
-        if array.nbytes <= _INLINE_BYTES:
-            small.append(tensor)
-            continue
-        kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-        proto.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, kind, array.shape))
-    kept = [TensorProto.FromString(tensor.SerializeToString()) for tensor in small]
+    large = {name: array for name, array in weights.items() if array.nbytes > _INLINE_BYTES}
+    small = [tensor for tensor in proto.graph.initializer if tensor.name not in large]
     del proto.graph.initializer[:]
-    proto.graph.initializer.extend(kept)
+    proto.graph.initializer.extend(small)
+    for name, array in large.items():
+        kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        proto.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, array.shape))

@@ -9,6 +9,7 @@ from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 
 def subgraphs(node: NodeProto) -> list[GraphProto]:
+    """The graphs that a control-flow node carries in its attributes."""
     return [graph for a in node.attribute for graph in ([a.g] if a.HasField("g") else []) + list(a.graphs)]
 
 
@@ -28,12 +29,15 @@ def where(node: NodeProto) -> str:
 
 
 def type_name(elem_type: int) -> str:
-    known = elem_type in TensorProto.DataType.values()
-    return TensorProto.DataType.Name(elem_type).lower() if known else f"type {elem_type}"  # type: ignore[arg-type]
+    """ONNX's name of an element type, in lower case."""
+    return next((name.lower() for name, value in TensorProto.DataType.items() if value == elem_type),
+                f"of the unknown type {elem_type}")
 
 
-def gist(error: object) -> str:
-    """A library's message on one short line, without source positions."""
+def gist(error: BaseException) -> str:
+    """A library's message on one short line, without source positions; of a chain of errors the first one's."""
+    while error.__cause__ is not None:
+        error = error.__cause__
     text = " ".join(str(error).replace("==> Context:", "-").split())
-    text = re.sub(r"^\S+:\d+: \w+: Assertion `.*?` failed: ", "", text)
+    text = re.sub(r"^\S+:\d+: \S+: Assertion `.*?` failed: ", "", text)
     return text if len(text) <= 300 else f"{text[:297]}..."

@@ -137,7 +137,8 @@ def _corrected(
     change: NDArray[Any] = np.zeros(acc.shape[1])
     if operator(node).weight(node) is not None and progress.measure:
         bias = graph.required_constant(node.inputs[2]).astype(np.int64)
-        room = numerics.INT32_BOUND - _MARGIN - np.abs(acc).max(axis=(0, *range(2, acc.ndim))).astype(np.int64)
+        axes = (0, *range(2, acc.ndim))
+        room = numerics.INT32_BOUND - _MARGIN - np.maximum(acc.max(axis=axes), -acc.min(axis=axes)).astype(np.int64)
         per_channel = acc.size // acc.shape[1]
         for _ in range(ITERATIONS):
             total, inside = _statistics(codes(np.rint(change)), lo, hi)
@@ -168,15 +169,18 @@ def _accumulators(node: ir.Node, walk: Walk) -> NDArray[np.int32]:
     """
     op, source = operator(node), operator(node).codes(node)[0]
     x = walk.codes[name_of(source)]
+    acc = np.empty((len(x), *graph.sample_shape(node.outputs[0])), np.int32)
+    chunks = [slice(i, i + CHUNK) for i in range(0, len(x), CHUNK)]
     if op.weight(node) is None or op.bound(node, [(-128, 127)]) >= numerics.FLOAT32_EXACT:
-        parts = [walk.evaluate(node, slice(i, i + CHUNK)).astype(np.int32) for i in range(0, len(x), CHUNK)]
-        return np.concatenate(parts)
+        for chunk in chunks:
+            acc[chunk] = walk.evaluate(node, chunk)
+        return acc
     entry = graph.typed_input("x", ir.DataType.FLOAT, [graph.BATCH, *x.shape[1:]])
     model = graph.new_model([entry], {"": OPSET}, "layer", 10)
     result = op.emit_htvm(node, [entry], "accumulator", IrEmitter(model.graph))
     result.type, result.shape = ir.TensorType(ir.DataType.FLOAT), node.outputs[0].shape
     model.graph.outputs.append(result)
     runner = Runner(model)
-    parts = [runner.run({"x": x[i:i + CHUNK].astype(np.float32)})["accumulator"].astype(np.int32)
-             for i in range(0, len(x), CHUNK)]
-    return np.concatenate(parts)
+    for chunk in chunks:
+        acc[chunk] = runner.run({"x": x[chunk].astype(np.float32)})["accumulator"]
+    return acc

@@ -16,8 +16,11 @@ from onnxdiana.integers import Parameters, integerize, round_parameters
 from onnxdiana.layers import Network, network
 from onnxdiana.numerics import Rounding
 from onnxdiana.recovery import bias, pooling
-from onnxdiana.runtime import Runner
+from onnxdiana.runtime import Runner, few
 from onnxdiana.scales import ScaleTable
+
+_FAKE_SAMPLES = 64
+"""Kept samples that the fake-quantized model's biases are measured on, at most; rounding to nearest has little bias."""
 
 Means = Mapping[str, NDArray[Any]]
 
@@ -74,7 +77,8 @@ def recover(
     parameters = _with(round_parameters(chosen.view, chosen.table, halves=True), biases)
     fake = round_parameters(chosen.view, chosen.table, halves=False)
     if means is not None:
-        fake = _with(fake, _corrected(chosen, calibration.kept, means, "half_even", halves=False).biases)
+        some = few(calibration.kept, _FAKE_SAMPLES)
+        fake = _with(fake, _corrected(chosen, some, means, "half_even", halves=False).biases)
     form = {name: "conv" if name in chosen.convolved else "pool" for name in sorted(names)}
     return Recovered(chosen.view, chosen.table, parameters, fake, form)
 

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,8 +51,8 @@ def digest(array: NDArray[Any] | None) -> str | None:
 
 
 def decibel(value: float) -> float | None:
-    """Rounded for people; None where there is no finite figure."""
-    return round(value, 3) if math.isfinite(value) else None
+    """Rounded for people; None where nothing differs, -300 where there is no signal but an error."""
+    return None if value == math.inf else max(round(value, 3), -300.0) if math.isfinite(value) else -300.0
 
 
 def digests(view: Network, parameters: Mapping[str, Parameters], fake: Mapping[str, Parameters],
@@ -70,7 +70,7 @@ def digests(view: Network, parameters: Mapping[str, Parameters], fake: Mapping[s
 
 def summarize(
     view: Network, table: ScaleTable, parameters: Mapping[str, Parameters], fake: Mapping[str, Parameters],
-    facts: Facts, agreement: Agreement, obstacles: list[str], files: Mapping[str, str],
+    facts: Facts, agreement: Agreement, obstacles: Sequence[str], files: Mapping[str, str],
 ) -> dict[str, Any]:
     """The document.
 
@@ -81,7 +81,7 @@ def summarize(
         obstacles: why there is no ``htvm/``; empty where there is.
         files: sha256 of every other file, by relative path.
     """
-    layers = [_layer(view, table, parameters, fake, facts.target, agreement, layer) for layer in view.layers]
+    layers = layer_entries(view, table, parameters, fake, facts.target, agreement)
     calibration, evaluation = facts.calibration, facts.evaluation
     return {
         "format": FORMAT,
@@ -100,19 +100,9 @@ def summarize(
                              "largest_relative_difference": float(f"{facts.difference:.2g}")},
         "pooling": dict(facts.pooling),
         "layers": layers,
-        "totals": {
-            "layers": len(layers), "macs": sum(entry["macs"] for entry in layers),
-            "parameters": sum(entry["parameters"] for entry in layers),
-            "macs_by_core": {core: sum(entry["macs"] for entry in layers if entry["core"] == core)
-                             for core in sorted({entry["core"] for entry in layers})},
-            "largest_accumulator_bound": max((entry["accumulator_bound"] for entry in layers), default=0),
-        },
-        "agreement": {
-            "samples": agreement.samples, "exact": not agreement.mismatches, "htvm_judge": agreement.judge,
-            "sqnr_db": {name_of(v): decibel(agreement.sqnr[name_of(v)]) for v in view.model.graph.outputs},
-            "sqnr_fake_quantized_db": {name: decibel(v) for name, v in agreement.sqnr_fake.items()},
-        },
-        "handoff": {"written": not obstacles, "obstacles": obstacles},
+        "totals": totals(layers),
+        "agreement": agreement_entry(view, agreement),
+        "handoff": handoff(obstacles),
         "evaluation": None if evaluation is None else {
             "source": evaluation.description, "sha256": evaluation.sha256, "samples": evaluation.samples,
             "sqnr_db": {name: decibel(v) for name, v in evaluation.sqnr.items()},
@@ -124,10 +114,41 @@ def summarize(
     }
 
 
-def _layer(
+def layer_entries(
     view: Network, table: ScaleTable, parameters: Mapping[str, Parameters], fake: Mapping[str, Parameters],
-    target: Target, agreement: Agreement, layer: Layer,
-) -> dict[str, Any]:
+    target: Target, agreement: Agreement,
+) -> list[dict[str, Any]]:
+    """One entry a requantizing layer, in execution order."""
+    return [_layer(view, table, target, agreement, layer) | {"sha256": digests(view, parameters, fake, layer)}
+            for layer in view.layers]
+
+
+def totals(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Sums over the entries of all layers."""
+    return {
+        "layers": len(layers), "macs": sum(entry["macs"] for entry in layers),
+        "parameters": sum(entry["parameters"] for entry in layers),
+        "macs_by_core": {core: sum(entry["macs"] for entry in layers if entry["core"] == core)
+                         for core in sorted({entry["core"] for entry in layers})},
+        "largest_accumulator_bound": max((entry["accumulator_bound"] for entry in layers), default=0),
+    }
+
+
+def agreement_entry(view: Network, agreement: Agreement) -> dict[str, Any]:
+    """How near the spellings are to each other and to the float model."""
+    return {
+        "samples": agreement.samples, "exact": not agreement.mismatches, "htvm_judge": agreement.judge,
+        "sqnr_db": {name_of(v): decibel(agreement.sqnr[name_of(v)]) for v in view.model.graph.outputs},
+        "sqnr_fake_quantized_db": {name: decibel(v) for name, v in agreement.sqnr_fake.items()},
+    }
+
+
+def handoff(obstacles: Sequence[str]) -> dict[str, Any]:
+    """Whether there is an ``htvm/``, and why not."""
+    return {"written": not obstacles, "obstacles": list(obstacles)}
+
+
+def _layer(view: Network, table: ScaleTable, target: Target, agreement: Agreement, layer: Layer) -> dict[str, Any]:
     scale, own = table.tensors[name_of(layer.output)], table.layers[layer.name]
     arrays = [a for v in (layer.operator.weight(layer.node), layer.operator.bias(layer.node))
               if (a := graph.constant(v)) is not None]
@@ -139,5 +160,4 @@ def _layer(
         "accumulator_bound": own.accumulator_bound,
         "sqnr_db": decibel(agreement.sqnr[code_name(layer.output)]),
         "macs": layer.operator.macs(layer.node), "parameters": sum(a.size for a in arrays),
-        "sha256": digests(view, parameters, fake, layer),
     }

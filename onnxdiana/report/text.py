@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from onnxdiana.check import Report
 from onnxdiana.exporting.artifacts import Artifacts
+
+_MOST_FINDINGS = 20
+"""On a terminal; ``--json`` tells all."""
 
 
 def grid(head: Sequence[str], rows: Sequence[Sequence[str]], right: set[int]) -> list[str]:
@@ -18,50 +22,67 @@ def grid(head: Sequence[str], rows: Sequence[Sequence[str]], right: set[int]) ->
 
 
 def table(result: Artifacts) -> str:
-    """Layers, totals, quality and the folder."""
+    """Layers, totals, quality, the folder and what to do with it."""
     summary = result.summary
     rows = [[entry["output"], entry["operator"], "x".join(map(str, entry["output_shape"])), entry["core"],
              str(entry["shift"]), f"2^{entry['exponent']}", _bits(entry["accumulator_bound"]), _db(entry["sqnr_db"])]
             for entry in summary["layers"]]
     head = ["tensor", "operator", "shape", "core", "shift", "scale", "accumulator", "SQNR dB"]
     totals = summary["totals"]
-    cores = ", ".join(f"{macs / max(totals['macs'], 1):.0%} of MACs on {core}"
-                      for core, macs in totals["macs_by_core"].items())
     lines = [*grid(head, rows, {4, 5, 6, 7}), "",
-             f"{summary['model']['name']}: {totals['layers']} layers, {totals['macs'] / 1e6:.2f} MMAC, "
-             f"{totals['parameters']} parameters; {cores}", *_quality(summary)]
+             f"{summary['model']['name']}: {_count(totals['layers'], 'layer')}, {totals['macs'] / 1e6:.2f} MMAC, "
+             f"{totals['parameters']} parameters; {_cores(summary)}", *_quality(summary)]
     if result.folder is not None:
-        lines.append(f"written: {result.folder}")
+        lines.append(f"written: {result.folder} (check it with: onnxdiana validate {result.folder})")
+        if summary["handoff"]["written"]:
+            lines.append(f"for HTVM: {result.folder / 'htvm' / 'model.onnx'}, with vectors beside it")
     return "\n".join(lines)
+
+
+def _cores(summary: Mapping[str, Any]) -> str:
+    """Layers and share of the work on each core, the busiest first."""
+    totals = summary["totals"]
+    names = [entry["core"] for entry in summary["layers"]]
+    by_work = sorted(totals["macs_by_core"].items(), key=lambda item: -item[1])
+    return ", ".join(f"{names.count(core)} on {core} ({_share(macs, totals['macs'])} of MACs)"
+                     for core, macs in by_work)
+
+
+def _share(part: int, whole: int) -> str:
+    """Percent; never 0% of something nor 100% of less than all."""
+    percent = 100 * part / max(whole, 1)
+    if part not in (0, whole) and not 1 <= percent <= 99:
+        return "<1%" if percent < 1 else ">99%"
+    return f"{percent:.0f}%"
 
 
 def _quality(summary: Mapping[str, Any]) -> list[str]:
     agreement, evaluation = summary["agreement"], summary["evaluation"]
     judge = f", htvm/model.onnx by {agreement['htvm_judge']}" if agreement["htvm_judge"] else ""
-    lines = [f"exact: every requantizer bit for bit on {agreement['samples']} calibration samples "
-             f"(reference, model.int.onnx{judge})"]
+    lines = [f"exact: at every requantizer, bit for bit, on {_count(agreement['samples'], 'calibration sample')} "
+             f"(numpy reference, model.int.onnx{judge})"]
     for name, value in agreement["sqnr_db"].items():
-        lines.append(f"output '{name}': integer {_db(value)} dB, "
-                     f"fake-quantized {_db(agreement['sqnr_fake_quantized_db'][name])} dB against float "
-                     "(calibration samples)")
-    if evaluation is not None:
-        for name, value in evaluation["sqnr_db"].items():
-            lines.append(f"evaluation on {evaluation['source']} ({evaluation['samples']} samples): "
-                         f"output '{name}' {_db(value)} dB against float")
-        if evaluation["accuracy_float"] is not None:
-            count = evaluation["samples"]
-            lines.append(
-                f"accuracy: float {evaluation['accuracy_float']:.2%} ({evaluation['errors_float']} errors of {count}), "
-                f"integer {evaluation['accuracy_integer']:.2%} ({evaluation['errors_integer']} errors of {count})")
-        elif evaluation["agreement"] is not None:
-            lines.append(f"same answer as the float model: {evaluation['agreement']:.2%}")
+        lines.append(f"against float, on calibration samples: output '{name}' {_decibel(value)} "
+                     f"(fake-quantized {_decibel(agreement['sqnr_fake_quantized_db'][name])})")
+    if evaluation is None:
+        return lines
+    count, errors = evaluation["samples"], [evaluation["errors_float"], evaluation["errors_integer"]]
+    where = f"on {evaluation['source']} ({_count(count, 'sample')})"
+    for name, value in evaluation["sqnr_db"].items():
+        lines.append(f"against float, {where}: output '{name}' {_decibel(value)}")
+    if evaluation["accuracy_float"] is not None:
+        told = [f"{name} {accuracy:.2%} ({_count(wrong, 'error')})" for name, accuracy, wrong in zip(
+            ("float", "integer"), (evaluation["accuracy_float"], evaluation["accuracy_integer"]), errors, strict=True)]
+        lines.append(f"accuracy {where}: {', '.join(told)}")
+    elif evaluation["agreement"] is not None:
+        lines.append(f"same answer as the float model {where}: {evaluation['agreement']:.2%}")
     return lines
 
 
 def notes(result: Artifacts) -> list[str]:
     """What a person should know besides the table."""
     summary = result.summary
-    lines = [*summary["model"]["notes"]]
+    lines = [*summary["model"]["notes"], *_on_cpu(summary)]
     if summary["handoff"]["obstacles"]:
         lines.append("htvm/ is not written; HTVM cannot express:")
         lines += [f"  - {reason}" for reason in summary["handoff"]["obstacles"]]
@@ -74,6 +95,16 @@ def notes(result: Artifacts) -> list[str]:
     return lines
 
 
+def _on_cpu(summary: Mapping[str, Any]) -> list[str]:
+    """Layers that the accelerator does not take, and why not."""
+    if summary["options"]["core"] == "cpu":
+        return ["every layer is on the CPU, as asked for"]
+    layers = [entry for entry in summary["layers"] if entry["not_accelerated_because"]]
+    lines = [f"{_count(len(layers), 'layer')} on the CPU:"] if layers else []
+    return lines + [f"  - {entry['operator']} -> '{entry['output']}': {', and '.join(entry['not_accelerated_because'])}"
+                    for entry in layers]
+
+
 def as_json(result: Artifacts) -> str:
     """The summary, and where it was written."""
     folder = None if result.folder is None else str(result.folder)
@@ -83,14 +114,16 @@ def as_json(result: Artifacts) -> str:
 def report(found: Report) -> str:
     """Findings of ``validate``, or what was checked."""
     rows = [[layer.tensor, _db(layer.sqnr_fake), _db(layer.sqnr), str(layer.distance)] for layer in found.layers]
-    head = ["tensor", "fake-quantized dB", "integer dB", "codes apart"]
-    lines = [*grid(head, rows, {1, 2, 3}), ""] if rows else []
+    head = ["tensor", "fake-quantized dB", "integer dB", "codes apart at most"]
+    lines = [f"SQNR against the float model on {_count(found.samples, 'sample')}",
+             *grid(head, rows, {1, 2, 3}), ""] if rows else []
     if found.ok:
-        lines.append(f"ok: {found.samples} samples, {len(found.layers)} tensors, {found.files} files; "
-                     "all spellings agree bit for bit")
-    else:
-        lines += [f"FAILED: {finding}" for finding in found.findings]
-    return "\n".join(lines)
+        return "\n".join([*lines, f"ok: {found.files} files are what was written, and every spelling agrees, bit for "
+                                  f"bit, at {len(found.layers)} tensors"])
+    shown = found.findings[:_MOST_FINDINGS]
+    rest = len(found.findings) - len(shown)
+    return "\n".join([*lines, *(f"FAILED: {finding}" for finding in shown),
+                      *([f"and {rest} more; --json tells all"] if rest else [])])
 
 
 def report_json(found: Report) -> str:
@@ -104,11 +137,19 @@ def report_json(found: Report) -> str:
 
 
 def _finite(value: float) -> float | None:
-    return round(value, 3) if value not in (float("inf"), float("-inf")) else None
+    return round(value, 3) if math.isfinite(value) else None
 
 
 def _db(value: float | None) -> str:
-    return "exact" if value is None or value == float("inf") else f"{value:.2f}"
+    return "exact" if value is None or math.isinf(value) else f"{value:.2f}"
+
+
+def _decibel(value: float | None) -> str:
+    return _db(value) + (" dB" if value is not None else "")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _bits(bound: int) -> str:

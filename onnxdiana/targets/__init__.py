@@ -35,8 +35,8 @@ def load(target: str | Target) -> Target:
         module = importlib.util.module_from_spec(spec)
         try:
             spec.loader.exec_module(module)
-        except Exception as error:
-            raise TargetError(f"{target}: running it failed: {type(error).__name__}: {error}") from error
+        except (Exception, SystemExit) as error:
+            raise TargetError(f"{target}: running it failed: {type(error).__name__}: {error}; repair it") from error
     elif target in names():
         module = importlib.import_module(f"{__name__}.{target}")
     else:
@@ -45,5 +45,5 @@ def load(target: str | Target) -> Target:
         raise TargetError(f"unknown target '{target}'; {hint}")
     found = getattr(module, "TARGET", None)
     if not isinstance(found, Target):
-        raise TargetError(f"{target}: defines no TARGET of type onnxdiana.targets.Target")
+        raise TargetError(f"{target}: defines no TARGET; write TARGET = onnxdiana.targets.Target(...)")
     return found

@@ -36,4 +36,4 @@ RULES: tuple[Rule, ...] = (
     clip.RULE,
     batch_norm_alone.RULE,
 )
-"""Applied in this order, round after round until none fits any more."""
+"""Applied in this order, round after round until none fits any more; the last one only where no other fits."""

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx_ir.passes.common import ShapeInferencePass
 from onnxscript.rewriter import pattern
 
 from onnxdiana import graph
@@ -132,8 +131,3 @@ def layer_in_front(node: ir.Node, value: ir.Value | None) -> ir.Node | None:
         flat = bias is None or graph.required_constant(bias).shape == (outputs,)
         return layer if flat and gemm_form(layer) == CANONICAL_GEMM else None
     return layer
-
-
-def infer_shapes(model: ir.Model) -> None:
-    """Fill in types and shapes as far as they can be known; an operator that says nothing stops only its readers."""
-    ShapeInferencePass(strict_mode=False, data_prop=True)(model)

@@ -17,14 +17,19 @@ from onnxdiana.rules.canonicalize.base import Array, PatternRule, is_constant, l
 def affine(node: ir.Node) -> tuple[Array, Array]:
     """Factor and offset per channel of an inference-mode BatchNormalization, in float64."""
     gamma, beta, mean, var = (graph.required_constant(v).astype(np.float64) for v in node.inputs[1:5])
-    factor = gamma / np.sqrt(var + graph.attribute(node, "epsilon", 1e-5))
+    factor = gamma / np.sqrt(var + _epsilon(node))
     return factor, beta - mean * factor
 
 
+def _epsilon(node: ir.Node) -> float:
+    return float(graph.attribute(node, "epsilon", 1e-5))
+
+
 def is_inference(node: ir.Node) -> bool:
-    """Constant parameters, no training mode, no use of the running statistics."""
-    unused = not any(v.uses() or v.is_graph_output() for v in node.outputs[1:])
-    return is_constant(*node.inputs[1:5]) and not graph.attribute(node, "training_mode", 0) and unused
+    """Constant parameters with a positive variance, no training mode; the engine leaves read statistics alone."""
+    if graph.attribute(node, "training_mode", 0) or not is_constant(*node.inputs[1:5]):
+        return False
+    return bool((graph.required_constant(node.inputs[4]) > -_epsilon(node)).all())
 
 
 class FoldBatchNorm(PatternRule):

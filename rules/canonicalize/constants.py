@@ -11,10 +11,11 @@ import onnx_ir as ir
 from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
 from onnxdiana import graph
-from onnxdiana.rules.canonicalize.base import infer_shapes
+from onnxdiana.shapes import infer_shapes
 
 _DYNAMIC = frozenset({"Shape", "Size"})
 _SMALL = 1024  # elements that a ConstantOfShape may have
+_LARGE = 2**26  # elements that any constant may have: a file of a few bytes can ask for more than there is memory
 
 
 class FoldConstants:
@@ -31,9 +32,10 @@ class FoldConstants:
             from onnxscript.optimizer import fold_constants
 
             infer_shapes(model)
-            folded = fold_constants(model, onnx_shape_inference=False, input_size_limit=2**31, output_size_limit=2**26,
-                                    should_fold=self._fold_anyway)
-            changed |= folded.modified | lift(model).modified
+            folded = fold_constants(model, onnx_shape_inference=False, input_size_limit=2**31, output_size_limit=_LARGE,
+                                    should_fold=self._worth_folding)
+            changed |= folded.modified
+            lift(model)
             graph.remove_unused(model.graph)
         return max(before - len(model.graph), int(changed))
 
@@ -44,8 +46,10 @@ class FoldConstants:
         return node.op_type in _DYNAMIC or all(v is None or graph.constant(v) is not None for v in node.inputs)
 
     @staticmethod
-    def _fold_anyway(node: ir.Node) -> bool | None:
-        """A small ConstantOfShape, which onnxscript leaves alone: TorchScript computes pads from it."""
+    def _worth_folding(node: ir.Node) -> bool | None:
+        """Nothing too large; a small ConstantOfShape, which onnxscript leaves, though TorchScript computes pads so."""
+        if any(math.prod(size or 0 for size in graph.dims(v) or ()) > _LARGE for v in node.outputs):
+            return False
         if node.op_type != "ConstantOfShape":
             return None
         shape = graph.constant(node.inputs[0])

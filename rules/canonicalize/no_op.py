@@ -9,7 +9,7 @@ from onnxdiana.rules.canonicalize.base import is_constant, is_operator
 
 
 def _passes_through(node: ir.Node) -> bool:
-    if not is_operator(node, "Identity", "Dropout", "Cast", "Concat", "Pad") or node.inputs[0] is None:
+    if not is_operator(node, "Identity", "Dropout", "Cast", "CastLike", "Concat", "Pad") or node.inputs[0] is None:
         return False
     if node.op_type == "Dropout":
         training = node.inputs[2] if len(node.inputs) > 2 else None
@@ -17,6 +17,9 @@ def _passes_through(node: ir.Node) -> bool:
         return not mask_used and (training is None or (is_constant(training) and not graph.required_constant(training)))
     if node.op_type == "Cast":
         return node.inputs[0].dtype is not None and int(node.inputs[0].dtype) == graph.attribute(node, "to")
+    if node.op_type == "CastLike":
+        like = node.inputs[1]
+        return node.inputs[0].dtype is not None and like is not None and node.inputs[0].dtype == like.dtype
     if node.op_type == "Concat":
         return len(node.inputs) == 1
     if node.op_type == "Pad":

@@ -39,10 +39,10 @@ class ReshapeKeepsBatch(PatternRule):
             return False
         if node.op_type != "Reshape":
             return not _moves_batch(node, *shapes)
-        if len(shapes[1]) == 2 or not is_constant(node.inputs[1]):
-            return True
-        target = graph.required_constant(node.inputs[1])
-        return target[0] != 0 or bool(graph.attribute(node, "allowzero", 0))
+        target = node.inputs[1]
+        if target is None or target.is_graph_input():
+            return False
+        return len(shapes[1]) == 2 or not is_constant(target) or graph.required_constant(target)[0] != 0
 
     def rewrite(self, op: Any, x: ir.Value, out: ir.Value, **_: Any) -> ir.Value:
         """Flatten for two axes, else Reshape to (0, sizes)."""
@@ -58,7 +58,7 @@ def _moves_batch(node: ir.Node, before: tuple[int, ...], after: tuple[int, ...])
     """Whether a Squeeze or Unsqueeze takes away or adds a first axis, which a batch of 1 would hide."""
     axes = node.inputs[1] if len(node.inputs) > 1 else None
     if axes is None:
-        return before[0] == 1
+        return False  # then no first axis of size 1 is left that could be taken for the batch
     rank = max(len(before), len(after))
     return not is_constant(axes) or any(int(a) % rank == 0 for a in graph.required_constant(axes))
 

@@ -8,9 +8,9 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxdiana import graph
-from onnxdiana.graph import Emitter
+from onnxdiana.graph import Emitter, Namer
 from onnxdiana.numerics import Rounding
-from onnxdiana.rules.ops.base import Array, Codes, Operator, T
+from onnxdiana.rules.ops.base import Array, Codes, Operator, T, insert_behind
 
 
 class Add(Operator):
@@ -52,6 +52,16 @@ class Add(Operator):
         """Both operands to int32, then Add."""
         wide = [emitter.add("Cast", [x], f"{output}.operand", to=int(ir.DataType.INT32)) for x in inputs]
         return emitter.add("Add", wide, output)
+
+    def prepare_htvm(self, node: ir.Node, unique: Namer) -> None:
+        """``Requantize(0, hi) -> Relu(Requantize(-128, hi))``: the accelerator's sum has no ReLU."""
+        requantizer = graph.sole_consumer(node.outputs[0])
+        assert requantizer is not None
+        if graph.attribute(requantizer, "lo") == 0:
+            requantizer.attributes["lo"] = ir.AttrInt64("lo", -128)
+            signed, name = requantizer.outputs[0], graph.name_of(requantizer.outputs[0])
+            signed.name = unique(f"{name}.signed")
+            insert_behind(signed, "Relu", name, {use.node for use in signed.uses()}, lo=0, hi=127)
 
     def emit_htvm(self, node: ir.Node, inputs: Sequence[T], output: str, emitter: Emitter[T]) -> T:
         """Add on requantized tensors."""

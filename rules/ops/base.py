@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -10,7 +10,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from onnxdiana import graph, numerics
-from onnxdiana.graph import Emitter
+from onnxdiana.graph import Emitter, Namer
 from onnxdiana.numerics import Rounding
 
 DOMAIN = "onnxdiana"
@@ -77,6 +77,10 @@ class Operator:
         """Largest magnitude of the accumulator of a requantizing node in the integer graph."""
         return max(max(abs(lo), abs(hi)) for lo, hi in inputs)
 
+    def violations(self, node: ir.Node, inputs: Sequence[Codes]) -> Iterator[str]:
+        """Why a node of the integer graph would not be exact in every spelling: a bug of ours where there is one."""
+        return iter(())
+
     def evaluate(self, node: ir.Node, inputs: Sequence[Array], rounding: Rounding) -> Array:
         """The reference: codes in, codes or int64 accumulators out.
 
@@ -95,6 +99,9 @@ class Operator:
     def htvm_obstacles(self, node: ir.Node) -> Iterator[str]:
         """Why this node of the integer graph cannot be written in the dialect, each with what to change."""
         return iter(())
+
+    def prepare_htvm(self, node: ir.Node, unique: Namer) -> None:
+        """Rearrange the integer graph (a clone) around this node, where the dialect wants it otherwise."""
 
     def _copy(self, node: ir.Node, inputs: Sequence[T], output: str, emitter: Emitter[T]) -> T:
         """Write the node as it is: the same operator and attributes, constants copied."""
@@ -146,6 +153,22 @@ class Linear(Operator):
         bias = self.bias(node)
         if bias is not None and graph.constant(bias) is None:
             yield "the bias is computed in the graph; make it a constant (an initializer)"
+
+
+def insert_behind(
+    value: ir.Value, op_type: str, name: str, readers: Iterable[ir.Node], *constants: ir.Value, **attributes: Any
+) -> ir.Value:
+    """A node of the integer graph on a tensor, which ``readers`` then read instead; its output."""
+    producer = value.producer()
+    assert producer is not None
+    assert isinstance(producer.graph, ir.Graph)
+    result = ir.Value(name=name, shape=value.shape)
+    producer.graph.insert_after(producer, ir.node(
+        op_type, [value, *constants], attributes, domain=DOMAIN, outputs=[result], name=name))
+    for reader in readers:
+        for index in [i for i, v in enumerate(reader.inputs) if v is value]:
+            reader.replace_input_with(index, result)
+    return result
 
 
 def bias_shape(rank: int) -> tuple[int, ...]:

@@ -8,8 +8,9 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxdiana import graph
+from onnxdiana.graph import Emitter
 from onnxdiana.numerics import Rounding
-from onnxdiana.rules.ops.base import Array, Operator
+from onnxdiana.rules.ops.base import Array, Operator, T
 
 
 class Concat(Operator):
@@ -21,8 +22,9 @@ class Concat(Operator):
         """Computed operands, off the batch axis."""
         if any(graph.constant(v) is not None for v in node.inputs):
             yield "one operand is a constant; only computed tensors are concatenated"
-        if graph.attribute(node, "axis") == 0:
-            yield "axis 0 is the batch; concatenate along another"
+        axis, shape = graph.attribute(node, "axis"), graph.dims(node.inputs[0])
+        if axis == 0 or (shape is not None and axis == -len(shape)):
+            yield f"axis {axis} is the batch; concatenate along another"
 
     def codes(self, node: ir.Node) -> tuple[ir.Value, ...]:
         """Every operand."""
@@ -46,7 +48,7 @@ class Slice(Operator):
         """Constant indices off the batch axis."""
         if any(v is not None and graph.constant(v) is None for v in node.inputs[1:]):
             yield "an index is computed in the graph; make it a constant"
-        elif 0 in self._slices(node):
+        elif not _is_whole(self._slices(node).get(0, slice(0, None, 1))):
             yield "the batch axis is sliced; slice only the others"
 
     @staticmethod
@@ -67,6 +69,32 @@ class Slice(Operator):
         """Python's slice of the same indices."""
         slices = self._slices(node)
         return inputs[0][tuple(slices.get(a, slice(None)) for a in range(inputs[0].ndim))]
+
+    def emit_integer(self, node: ir.Node, inputs: Sequence[T], output: str, emitter: Emitter[T]) -> T:
+        """All five inputs, int64."""
+        return self._emit(node, inputs, output, emitter)
+
+    def emit_htvm(self, node: ir.Node, inputs: Sequence[T], output: str, emitter: Emitter[T]) -> T:
+        """The same: a CPU operator."""
+        return self._emit(node, inputs, output, emitter)
+
+    def _emit(self, node: ir.Node, inputs: Sequence[T], output: str, emitter: Emitter[T]) -> T:
+        shape = graph.sample_shape(self.codes(node)[0])
+        parts = {axis: part.indices(shape[axis - 1]) for axis, part in self._slices(node).items() if axis}
+        columns = {
+            "starts": [start for start, _, _ in parts.values()],
+            # an end before the first element counts from behind, or it would be the last one
+            "ends": [end if end >= 0 else -shape[axis - 1] - 1 for axis, (_, end, _) in parts.items()],
+            "axes": list(parts),
+            "steps": [step for _, _, step in parts.values()],
+        }
+        feed = [emitter.constant(f"{output}.{role}", np.array(column, np.int64)) for role, column in columns.items()]
+        return emitter.add("Slice", [inputs[0], *feed], output)
+
+
+def _is_whole(part: slice) -> bool:
+    """Whether a slice leaves nothing out, whatever the size."""
+    return part.start == 0 and part.step == 1 and (part.stop is None or part.stop >= 2**31 - 1)
 
 
 OPERATORS = [Concat(), Slice()]

@@ -11,7 +11,6 @@ from onnxdiana import graph
 from onnxdiana.graph import Emitter
 from onnxdiana.numerics import Rounding
 from onnxdiana.rules.ops.base import Array, Operator, T
-from onnxdiana.rules.ops.global_average_pool import is_flat_mean
 
 
 class Flatten(Operator):
@@ -27,12 +26,6 @@ class Flatten(Operator):
     def evaluate(self, node: ir.Node, inputs: Sequence[Array], rounding: Rounding) -> Array:
         """Row-major reshape."""
         return inputs[0].reshape(inputs[0].shape[0], -1)
-
-    def emit_htvm(self, node: ir.Node, inputs: Sequence[T], output: str, emitter: Emitter[T]) -> T:
-        """Flatten, or nothing behind a mean, which the dialect flattens before its clip."""
-        if is_flat_mean(node.inputs[0]):
-            return inputs[0]
-        return emitter.add("Flatten", list(inputs), output, axis=1)
 
 
 class Reshape(Operator):

@@ -64,7 +64,7 @@ class Pad(Operator):
         return np.pad(inputs[0], widths, mode=_NUMPY_MODES[graph.attribute(node, "mode", "constant")])  # type: ignore[call-overload,no-any-return]
 
     def emit_integer(self, node: ir.Node, inputs: Sequence[T], output: str, emitter: Emitter[T]) -> T:
-        """Pad on int8; wrap, which opset 18 has not, as Slice and Concat an axis."""
+        """Pad on int8; wrap, which opset 18 has not, as a Gather an axis."""
         pads = full_pads(node)
         assert pads is not None
         mode = graph.attribute(node, "mode", "constant")
@@ -72,19 +72,13 @@ class Pad(Operator):
             return emitter.add("Pad", [inputs[0], emitter.constant(f"{output}.pads", np.array(pads, np.int64))],
                                output, mode=mode)
         rank = len(pads) // 2
-        shape = graph.dims(node.inputs[0])
-        assert shape is not None
-        axes = [a for a in range(1, rank) if pads[a] or pads[rank + a]]
+        size = (1, *graph.sample_shape(self.codes(node)[0]))
         value = inputs[0]
+        axes = [a for a in range(1, rank) if pads[a] or pads[rank + a]]
         for axis in axes:
-            size = shape[axis]
-            assert size is not None
-            parts = [value]
-            if pads[axis]:
-                parts.insert(0, _slice(value, axis, size - pads[axis], size, output, emitter))
-            if pads[rank + axis]:
-                parts.append(_slice(value, axis, 0, pads[rank + axis], output, emitter))
-            value = emitter.add("Concat", parts, output if axis == axes[-1] else f"{output}.wrapped", axis=axis)
+            positions = np.arange(-pads[axis], size[axis] + pads[rank + axis], dtype=np.int64) % size[axis]
+            value = emitter.add("Gather", [value, emitter.constant(f"{output}.positions", positions)],
+                                output if axis == axes[-1] else f"{output}.wrapped", axis=axis)
         return value if axes else emitter.add("Identity", [value], output)
 
     def emit_htvm(self, node: ir.Node, inputs: Sequence[T], output: str, emitter: Emitter[T]) -> T:
@@ -98,12 +92,6 @@ class Pad(Operator):
         """TVM's importer has no wrap."""
         if graph.attribute(node, "mode", "constant") == "wrap":
             yield "circular padding, which HTVM's importer does not know; use zero, reflect or replicate padding"
-
-
-def _slice(value: T, axis: int, start: int, end: int, name: str, emitter: Emitter[T]) -> T:
-    feed = [emitter.constant(f"{name}.{role}", np.array([number], np.int64))
-            for role, number in (("start", start), ("end", end), ("axis", axis))]
-    return emitter.add("Slice", [value, *feed], f"{name}.part")
 
 
 OPERATOR = Pad()

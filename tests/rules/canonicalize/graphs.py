@@ -1,7 +1,7 @@
 """ONNX text in, one rule applied, lines of operators out; before and after are compared in onnxruntime.
 
-A graph is written ``(float[2,3,5,5] x) => (y) <float[4,3,3,3] w> { y = Conv(x, w) }``: batch and sizes are fixed, as they
-are where rules run. A value declared between the angle brackets without numbers becomes a random weight.
+A graph is written ``(float[2,3,5,5] x) => (y) <float[4,3,3,3] w> { y = Conv(x, w) }``: batch and sizes are fixed, as
+they are where rules run. A value declared between the angle brackets without numbers becomes a random weight.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from onnxdiana import graph
-from onnxdiana.rules.canonicalize.base import Rule, infer_shapes
+from onnxdiana.rules.canonicalize.base import Rule
+from onnxdiana.shapes import infer_shapes
 
 TOLERANCE = 1e-5
 """Largest difference relative to the largest magnitude of an output."""

@@ -12,8 +12,12 @@ FIRES = {
     "whole map": "(float[2,3,5,7] x) => (y) { y = AveragePool<kernel_shape = [5,7]>(x) }",
     "strides do not matter": "(float[2,3,5,7] x) => (y) { y = AveragePool<kernel_shape = [5,7], strides = [3,2]>(x) }",
     "zero pads": "(float[2,3,5,7] x) => (y) { y = AveragePool<kernel_shape = [5,7], pads = [0,0,0,0]>(x) }",
-    "ceil_mode": "(float[2,3,5,7] x) => (y) { y = AveragePool<kernel_shape = [5,7], ceil_mode = 1, strides = [2,2]>(x) }",
-    "count_include_pad": "(float[2,3,5,7] x) => (y) { y = AveragePool<kernel_shape = [5,7], count_include_pad = 1>(x) }",
+    "ceil_mode":
+        "(float[2,3,5,7] x) => (y) "
+        "{ y = AveragePool<kernel_shape = [5,7], ceil_mode = 1, strides = [2,2]>(x) }",
+    "count_include_pad":
+        "(float[2,3,5,7] x) => (y) "
+        "{ y = AveragePool<kernel_shape = [5,7], count_include_pad = 1>(x) }",
     "VALID": '(float[2,3,5,7] x) => (y) { y = AveragePool<kernel_shape = [5,7], auto_pad = "VALID">(x) }',
     "NOTSET": '(float[2,3,5,7] x) => (y) { y = AveragePool<kernel_shape = [5,7], auto_pad = "NOTSET">(x) }',
     "one axis": "(float[2,3,5] x) => (y) { y = AveragePool<kernel_shape = [5]>(x) }",
@@ -23,7 +27,9 @@ FIRES = {
 
 DECLINES = {
     "part of the map": "(float[2,3,5,7] x) => (y) { y = AveragePool<kernel_shape = [5,6]>(x) }",
-    "padded": "(float[2,3,5,7] x) => (y) { y = AveragePool<kernel_shape = [5,7], pads = [1,0,1,0], strides = [9,9]>(x) }",
+    "padded":
+        "(float[2,3,5,7] x) => (y) "
+        "{ y = AveragePool<kernel_shape = [5,7], pads = [1,0,1,0], strides = [9,9]>(x) }",
     "padded, zeros not counted":
         "(float[2,3,2,2] x) => (y) { y = AveragePool<kernel_shape = [2,2], pads = [1,1,1,1], strides = [2,2]>(x) }",
     "SAME_UPPER": '(float[2,3,5,7] x) => (y) { y = AveragePool<kernel_shape = [5,7], auto_pad = "SAME_UPPER">(x) }',

@@ -18,7 +18,9 @@ N4 = "float[4] g, float[4] o, float[4] m, float[4] var"
 
 FIRES = {
     "conv": (f"(float[2,3,5,5] x) => (y) <float[4,3,3,3] w, {N4}> {{ a = Conv(x, w) {NORM} }}", CONV),
-    "conv, bias": (f"(float[2,3,5,5] x) => (y) <float[4,3,3,3] w, float[4] b, {N4}> {{ a = Conv(x, w, b) {NORM} }}", CONV_BIAS),
+    "conv, bias": (
+        f"(float[2,3,5,5] x) => (y) <float[4,3,3,3] w, float[4] b, {N4}> "
+        f"{{ a = Conv(x, w, b) {NORM} }}", CONV_BIAS),
     "conv, bias explicitly empty": (
         f'(float[2,3,5,5] x) => (y) <float[4,3,3,3] w, {N4}> {{ a = Conv(x, w, "") {NORM} }}', CONV),
     "conv, weight as high as wide as deep": (
@@ -28,18 +30,24 @@ FIRES = {
     "conv, depthwise": (
         f"(float[2,4,5,5] x) => (y) <float[4,1,3,3] w, {N4}> {{ a = Conv<group = 4>(x, w) {NORM} }}", CONV),
     "conv, pads": (
-        f"(float[2,3,5,5] x) => (y) <float[4,3,3,3] w, float[4] b, {N4}> {{ a = Conv<pads = [1,1,1,1]>(x, w, b) {NORM} }}",
+        f"(float[2,3,5,5] x) => (y) <float[4,3,3,3] w, float[4] b, {N4}> "
+        f"{{ a = Conv<pads = [1,1,1,1]>(x, w, b) {NORM} }}",
         CONV_BIAS),
     "conv in 1-d": (f"(float[2,3,5] x) => (y) <float[4,3,3] w, {N4}> {{ a = Conv(x, w) {NORM} }}", CONV),
     "conv in 3-d": (f"(float[2,3,4,4,4] x) => (y) <float[4,3,2,2,2] w, {N4}> {{ a = Conv(x, w) {NORM} }}", CONV),
     "gemm": (f"(float[2,5] x) => (y) <float[3,5] w, {N3}> {{ a = Gemm<transB = 1>(x, w) {NORM} }}", GEMM),
     "gemm, bias": (
-        f"(float[2,5] x) => (y) <float[3,5] w, float[3] b, {N3}> {{ a = Gemm<transB = 1>(x, w, b) {NORM} }}", GEMM_BIAS),
+        f"(float[2,5] x) => (y) <float[3,5] w, float[3] b, {N3}> {{ a = Gemm<transB = 1>(x, w, b) {NORM} }}",
+        GEMM_BIAS),
     "gemm, square weight": (
-        f"(float[2,3] x) => (y) <float[3,3] w, float[3] b, {N3}> {{ a = Gemm<transB = 1>(x, w, b) {NORM} }}", GEMM_BIAS),
+        f"(float[2,3] x) => (y) <float[3,3] w, float[3] b, {N3}> {{ a = Gemm<transB = 1>(x, w, b) {NORM} }}",
+        GEMM_BIAS),
     "epsilon": (
         f"(float[2,3,5,5] x) => (y) <float[4,3,3,3] w, {N4}> "
         "{ a = Conv(x, w) y = BatchNormalization<epsilon = 0.5>(a, g, o, m, var) }", CONV),
+    "zero variance": (
+        "(float[2,3,5,5] x) => (y) <float[2,3,1,1] w, float[2] g, float[2] v = {1,0}> "
+        "{ a = Conv(x, w) y = BatchNormalization(a, g, g, g, v) }", CONV),
     "momentum and training_mode 0": (
         f"(float[2,3,5,5] x) => (y) <float[4,3,3,3] w, {N4}> "
         "{ a = Conv(x, w) y = BatchNormalization<momentum = 0.5, training_mode = 0>(a, g, o, m, var) }", CONV),
@@ -54,26 +62,47 @@ FIRES = {
 DECLINES = {
     "training mode": f"(float[2,3,5,5] x) => (y) <float[4,3,3,3] w, {N4}> "
                      "{ a = Conv(x, w) y = BatchNormalization<training_mode = 1>(a, g, o, m, var) }",
-    "training mode, statistics read": f"(float[2,3,5,5] x) => (y, s, t) <float[4,3,3,3] w, {N4}> "
-                                      "{ a = Conv(x, w) y, s, t = BatchNormalization<training_mode = 1>(a, g, o, m, var) }",
-    "conv read by another node": f"(float[2,3,5,5] x) => (y, z) <float[4,3,3,3] w, {N4}> {{ a = Conv(x, w) {NORM} z = Relu(a) }}",
+    "training mode, statistics read":
+        f"(float[2,3,5,5] x) => (y, s, t) <float[4,3,3,3] w, {N4}> "
+        "{ a = Conv(x, w) y, s, t = BatchNormalization<training_mode = 1>(a, g, o, m, var) }",
+    "negative variance": "(float[2,3,5,5] x) => (y) <float[2,3,1,1] w, float[2] g, float[2] v = {1,-0.5}> "
+                         "{ a = Conv(x, w) y = BatchNormalization(a, g, g, g, v) }",
+    "conv read by another node":
+        f"(float[2,3,5,5] x) => (y, z) <float[4,3,3,3] w, {N4}> "
+        f"{{ a = Conv(x, w) {NORM} z = Relu(a) }}",
     "conv is an output": f"(float[2,3,5,5] x) => (a, y) <float[4,3,3,3] w, {N4}> {{ a = Conv(x, w) {NORM} }}",
     "no layer": f"(float[2,3,5,5] x) => (y) <{N3}> {{ a = Relu(x) {NORM} }}",
     "on the input": f"(float[2,3,5,5] a) => (y) <{N3}> {{ {NORM} }}",
-    "transposed convolution": f"(float[2,4,5,5] x) => (y) <float[4,3,2,2] w, {N3}> {{ a = ConvTranspose(x, w) {NORM} }}",
-    "transposed convolution, square weight": f"(float[2,3,5,5] x) => (y) <float[3,3,2,2] w, {N3}> {{ a = ConvTranspose(x, w) {NORM} }}",
+    "transposed convolution":
+        f"(float[2,4,5,5] x) => (y) <float[4,3,2,2] w, {N3}> "
+        f"{{ a = ConvTranspose(x, w) {NORM} }}",
+    "transposed convolution, square weight":
+        f"(float[2,3,5,5] x) => (y) <float[3,3,2,2] w, {N3}> "
+        f"{{ a = ConvTranspose(x, w) {NORM} }}",
     "matmul": f"(float[2,5] x) => (y) <float[5,3] w, {N3}> {{ a = MatMul(x, w) {NORM} }}",
     "gemm, weight not transposed": f"(float[2,3] x) => (y) <float[3,3] w, {N3}> {{ a = Gemm(x, w) {NORM} }}",
     "gemm, alpha": f"(float[2,5] x) => (y) <float[3,5] w, {N3}> {{ a = Gemm<transB = 1, alpha = 2.0>(x, w) {NORM} }}",
-    "gemm, beta": f"(float[2,5] x) => (y) <float[3,5] w, float[3] b, {N3}> {{ a = Gemm<transB = 1, beta = 2.0>(x, w, b) {NORM} }}",
-    "gemm, beta of no bias": f"(float[2,5] x) => (y) <float[3,5] w, {N3}> {{ a = Gemm<transB = 1, beta = 2.0>(x, w) {NORM} }}",
+    "gemm, beta":
+        f"(float[2,5] x) => (y) <float[3,5] w, float[3] b, {N3}> "
+        f"{{ a = Gemm<transB = 1, beta = 2.0>(x, w, b) {NORM} }}",
+    "gemm, beta of no bias":
+        f"(float[2,5] x) => (y) <float[3,5] w, {N3}> "
+        f"{{ a = Gemm<transB = 1, beta = 2.0>(x, w) {NORM} }}",
     "gemm, transA": f"(float[5,2] x) => (y) <float[3,5] w, {N3}> {{ a = Gemm<transA = 1, transB = 1>(x, w) {NORM} }}",
-    "gemm, scalar bias": f"(float[2,5] x) => (y) <float[3,5] w, float b, {N3}> {{ a = Gemm<transB = 1>(x, w, b) {NORM} }}",
-    "gemm, bias a sample": f"(float[2,5] x) => (y) <float[3,5] w, float[2,3] b, {N3}> {{ a = Gemm<transB = 1>(x, w, b) {NORM} }}",
+    "gemm, scalar bias":
+        f"(float[2,5] x) => (y) <float[3,5] w, float b, {N3}> "
+        f"{{ a = Gemm<transB = 1>(x, w, b) {NORM} }}",
+    "gemm, bias a sample":
+        f"(float[2,5] x) => (y) <float[3,5] w, float[2,3] b, {N3}> "
+        f"{{ a = Gemm<transB = 1>(x, w, b) {NORM} }}",
     "weight can be fed": f"(float[2,1,5,5] x, float[3,1,1,1] w = {{1,2,3}}) => (y) <{N3}> {{ a = Conv(x, w) {NORM} }}",
-    "bias can be fed": f"(float[2,1,5,5] x, float[3] b = {{1,2,3}}) => (y) <float[3,1,1,1] w, {N3}> {{ a = Conv(x, w, b) {NORM} }}",
+    "bias can be fed":
+        f"(float[2,1,5,5] x, float[3] b = {{1,2,3}}) => (y) <float[3,1,1,1] w, {N3}> "
+        f"{{ a = Conv(x, w, b) {NORM} }}",
     "weight computed": f"(float[2,3,5,5] x, float[4,3,1,1] v) => (y) <{N4}> {{ w = Relu(v) a = Conv(x, w) {NORM} }}",
-    "bias computed": f"(float[2,3,5,5] x, float[4] v) => (y) <float[4,3,1,1] w, {N4}> {{ b = Relu(v) a = Conv(x, w, b) {NORM} }}",
+    "bias computed":
+        f"(float[2,3,5,5] x, float[4] v) => (y) <float[4,3,1,1] w, {N4}> "
+        f"{{ b = Relu(v) a = Conv(x, w, b) {NORM} }}",
     "conv of another domain": f"(float[2,3,5,5] x) => (y) <float[4,3,3,3] w, {N4}> {{ a = custom.Conv(x, w) {NORM} }}",
     "normalization of another domain": f"(float[2,3,5,5] x) => (y) <float[4,3,3,3] w, {N4}> "
                                        "{ a = Conv(x, w) y = custom.BatchNormalization(a, g, o, m, var) }",
@@ -151,7 +180,8 @@ def test_statistics_that_nothing_reads_are_no_training() -> None:
 
 
 def test_geometry_of_the_layer_stays() -> None:
-    model = applied(batch_norm.RULE, f"(float[2,3,5,6] x) => (y) <float[3,1,3,2] w, {N3}> {{ a = Conv<dilations = [1,2], "
-                                     f"group = 3, kernel_shape = [3,2], pads = [1,0,2,1], strides = [2,1]>(x, w) {NORM} }}", CONV)
+    geometry = "dilations = [1,2], group = 3, kernel_shape = [3,2], pads = [1,0,2,1], strides = [2,1]"
+    model = applied(batch_norm.RULE, f"(float[2,3,5,6] x) => (y) <float[3,1,3,2] w, {N3}> "
+                                     f"{{ a = Conv<{geometry}>(x, w) {NORM} }}", CONV)
     assert attributes(model, "y") == {"dilations": [1, 2], "group": 3, "kernel_shape": [3, 2], "pads": [1, 0, 2, 1],
                                       "strides": [2, 1]}

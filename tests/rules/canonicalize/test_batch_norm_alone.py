@@ -26,6 +26,11 @@ FIRES = {
     "behind a sum": (
         f"(float[2,3,5,7] x) => (y) <{N3}> {{ a = Add(x, x) y = BatchNormalization(a, g, o, m, var) }}",
         ["a = Add(x, x)", "y = Conv(a, y.weight, y.bias)"], 2),
+    "features become a map of one point": (
+        f"(float[2,3] x) => (y) <{N3}> {{ y = BatchNormalization(x, g, o, m, var) }}",
+        ["y.point = Reshape(x, y.shape)", "y.normalized = Conv(y.point, y.weight, y.bias)",
+         "y = Flatten(y.normalized)"],
+        2),
     "names that exist": (
         f'(float[2,3,5,7] x) => (z) <{N3}, float[1,3,1,1] "y.bias"> '
         '{ "y.weight" = Relu(x) y = BatchNormalization("y.weight", g, o, m, var) z = Add(y, "y.bias") }',
@@ -36,7 +41,6 @@ DECLINES = {
     "training mode":
         f"(float[2,3,5,7] x) => (y) <{N3}> {{ y = BatchNormalization<training_mode = 1>(x, g, o, m, var) }}",
     "statistics read": f"(float[2,3,5,7] x) => (y, s) <{N3}> {{ y, s, t = BatchNormalization(x, g, o, m, var) }}",
-    "features, not maps": f"(float[2,3] x) => (y) <{N3}> {{ y = BatchNormalization(x, g, o, m, var) }}",
     "four spatial axes": f"(float[2,3,1,1,1,1] x) => (y) <{N3}> {{ y = BatchNormalization(x, g, o, m, var) }}",
     "unknown rank": f"(x) => (y) <{N3}> {{ a = custom.F(x) y = BatchNormalization(a, g, o, m, var) }}",
     "scale can be fed": "(float[2,3,5,7] x, float[3] g = {1,2,3}) => (y) <float[3] var> "
@@ -50,7 +54,8 @@ DECLINES = {
 @pytest.mark.parametrize(("text", "after", "axes"), FIRES.values(), ids=FIRES)
 def test_fires(text: str, after: list[str], axes: int) -> None:
     model = applied(batch_norm_alone.RULE, text, after)
-    assert attributes(model, "y") == {"group": 1 if "[2,1,5,7]" in text else 3, "kernel_shape": [1] * axes,
+    output = next(line.split(" = ")[0] for line in after if "Conv" in line)
+    assert attributes(model, output) == {"group": 1 if "[2,1,5,7]" in text else 3, "kernel_shape": [1] * axes,
                                       "strides": [1] * axes, "pads": [0] * 2 * axes, "dilations": [1] * axes}
 
 

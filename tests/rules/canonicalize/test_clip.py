@@ -14,7 +14,9 @@ FIRES = {
     "infinity": "(float[2,3,4,4] x) => (y) <float lo = {0}, float hi = {inf}> { y = Clip(x, lo, hi) }",
     "largest float32":
         "(float[2,3,4,4] x) => (y) <float lo = {0}, float hi = {3.4028234663852886e38}> { y = Clip(x, lo, hi) }",
-    "largest float32, rounded": "(float[2,3,4,4] x) => (y) <float lo = {0}, float hi = {3.4e38}> { y = Clip(x, lo, hi) }",
+    "largest float32, rounded":
+        "(float[2,3,4,4] x) => (y) <float lo = {0}, float hi = {3.4e38}> "
+        "{ y = Clip(x, lo, hi) }",
     "negative zero": "(float[2,3,4,4] x) => (y) <float lo = {-0.0}> { y = Clip(x, lo) }",
 }
 

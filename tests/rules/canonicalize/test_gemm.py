@@ -22,7 +22,9 @@ FIRES = {
     "bias (1,)": "(float[2,5] x) => (y) <float[3,5] w, float[1] b> { y = Gemm<transB = 1>(x, w, b) }",
     "bias (1, 1)": "(float[2,5] x) => (y) <float[3,5] w, float[1,1] b> { y = Gemm<transB = 1>(x, w, b) }",
     "scalar bias": "(float[2,5] x) => (y) <float[3,5] w, float b> { y = Gemm<transB = 1>(x, w, b) }",
-    "scalar bias, transposed and scaled": "(float[2,5] x) => (y) <float[5,3] w, float b> { y = Gemm<beta = 3.0>(x, w, b) }",
+    "scalar bias, transposed and scaled":
+        "(float[2,5] x) => (y) <float[5,3] w, float b> "
+        "{ y = Gemm<beta = 3.0>(x, w, b) }",
     "one output": "(float[2,5] x) => (y) <float[5,1] w, float[1,1] b> { y = Gemm(x, w, b) }",
     "no bias": "(float[2,5] x) => (y) <float[5,3] w> { y = Gemm(x, w) }",
     "no bias, beta": "(float[2,5] x) => (y) <float[3,5] w> { y = Gemm<transB = 1, beta = 0.5>(x, w) }",
@@ -38,6 +40,7 @@ DECLINES = {
     "transA": "(float[5,2] x) => (y) <float[5,3] w, float[3] b> { y = Gemm<transA = 1>(x, w, b) }",
     "bias a sample": "(float[2,5] x) => (y) <float[5,3] w, float[2,1] b> { y = Gemm(x, w, b) }",
     "bias a sample and output": "(float[2,5] x) => (y) <float[5,3] w, float[2,3] b> { y = Gemm(x, w, b) }",
+    "bias of a wrong length": "(float[2,5] x) => (y) <float[5,3] w, float[2] b> { y = Gemm(x, w, b) }",
     "weight can be fed": "(float[2,2] x, float[2,2] w = {1,2,3,4}) => (y) { y = Gemm(x, w) }",
     "bias can be fed": "(float[2,5] x, float[3] b = {1,2,3}) => (y) <float[5,3] w> { y = Gemm(x, w, b) }",
     "weight computed": "(float[2,5] x, float[5,3] v) => (y) { w = Relu(v) y = Gemm(x, w) }",
@@ -48,7 +51,8 @@ DECLINES = {
 
 SHARED = {
     "weight": (
-        "(float[2,5] x) => (y) <float[5,5] w> { a = Gemm(x, w) y = Gemm(a, w) }", ["a = Gemm(x, w_2)", "y = Gemm(a, w)"], 2,
+        "(float[2,5] x) => (y) <float[5,5] w> { a = Gemm(x, w) y = Gemm(a, w) }",
+        ["a = Gemm(x, w_2)", "y = Gemm(a, w)"], 2,
     ),
     "weight, the other layer canonical": (
         "(float[2,5] x) => (y) <float[5,5] w> { a = Gemm(x, w) y = Gemm<transB = 1>(a, w) }",
@@ -60,11 +64,13 @@ SHARED = {
         ["a = Gemm(x, v, b_2)", "y = Gemm(a, w, b)"], 2,
     ),
     "weight and the names that a copy would take": (
-        "(float[2,5] x) => (y, w_3) <float[5,5] w, float[5,5] w_2> { w_3 = MatMul(x, w_2) a = Gemm(x, w) y = Gemm(a, w) }",
+        "(float[2,5] x) => (y, w_3) <float[5,5] w, float[5,5] w_2> "
+        "{ w_3 = MatMul(x, w_2) a = Gemm(x, w) y = Gemm(a, w) }",
         ["w_3 = MatMul(x, w_2)", "a = Gemm(x, w_4)", "y = Gemm(a, w)"], 2,
     ),
     "weight and bias are one tensor": (
-        "(float[2,1] x) => (y) <float[1,1] w> { y = Gemm<alpha = 2.0, beta = 3.0>(x, w, w) }", ["y = Gemm(x, w_2, w_3)"], 1,
+        "(float[2,1] x) => (y) <float[1,1] w> { y = Gemm<alpha = 2.0, beta = 3.0>(x, w, w) }",
+        ["y = Gemm(x, w_2, w_3)"], 1,
     ),
     "weight that is returned": (
         "(float[2,5] x) => (y, w) <float[5,5] w> { y = Gemm(x, w) }", ["y = Gemm(x, w_2)"], 1,

@@ -50,10 +50,12 @@ def test_declines(text: str) -> None:
 
 SHARED = {
     "by two products": (
-        "(float[2,5] x) => (y) <float[5,5] w> { a = MatMul(x, w) y = MatMul(a, w) }", ["a = Gemm(x, w_2)", "y = Gemm(a, w)"],
+        "(float[2,5] x) => (y) <float[5,5] w> { a = MatMul(x, w) y = MatMul(a, w) }",
+        ["a = Gemm(x, w_2)", "y = Gemm(a, w)"],
     ),
     "by an addition": (
-        "(float[5,5] x) => (y) <float[5,5] w> { a = MatMul(x, w) y = Add(a, w) }", ["a = Gemm(x, w_2)", "y = Add(a, w)"],
+        "(float[5,5] x) => (y) <float[5,5] w> { a = MatMul(x, w) y = Add(a, w) }",
+        ["a = Gemm(x, w_2)", "y = Add(a, w)"],
     ),
     "by the outputs": ("(float[2,5] x) => (y, w) <float[5,5] w> { y = MatMul(x, w) }", ["y = Gemm(x, w_2)"]),
 }

@@ -18,11 +18,14 @@ FIRES = {
         f"(float[2,3,5,5] x) => (y) <{W}, float[4] b, {P}> {{ a = Pad(x, p) y = Conv(a, w, b) }}",
         ["y = Conv(x, w, b)"], [1, 2, 3, 4]),
     "bias explicitly empty": (
-        f'(float[2,3,5,5] x) => (y) <{W}, {P}> {{ a = Pad(x, p) y = Conv(a, w, "") }}', ["y = Conv(x, w, -)"], [1, 2, 3, 4]),
+        f'(float[2,3,5,5] x) => (y) <{W}, {P}> {{ a = Pad(x, p) y = Conv(a, w, "") }}',
+        ["y = Conv(x, w, -)"], [1, 2, 3, 4]),
     "mode written out": (
-        f'(float[2,3,5,5] x) => (y) <{W}, {P}> {{ a = Pad<mode = "constant">(x, p) y = Conv(a, w) }}', CONV, [1, 2, 3, 4]),
+        f'(float[2,3,5,5] x) => (y) <{W}, {P}> {{ a = Pad<mode = "constant">(x, p) y = Conv(a, w) }}',
+        CONV, [1, 2, 3, 4]),
     "zero written out": (
-        f"(float[2,3,5,5] x) => (y) <{W}, {P}, float v = {{0}}> {{ a = Pad(x, p, v) y = Conv(a, w) }}", CONV, [1, 2, 3, 4]),
+        f"(float[2,3,5,5] x) => (y) <{W}, {P}, float v = {{0}}> {{ a = Pad(x, p, v) y = Conv(a, w) }}",
+        CONV, [1, 2, 3, 4]),
     "zero as a list": (
         f"(float[2,3,5,5] x) => (y) <{W}, {P}, float[1] v = {{-0.0}}> {{ a = Pad(x, p, v) y = Conv(a, w) }}",
         CONV, [1, 2, 3, 4]),
@@ -41,14 +44,17 @@ FIRES = {
         f'(float[2,3,5,5] x) => (y) <{W}, int64[4] p = {{0,2,0,4}}, int64[2] axes = {{1,3}}> '
         '{ a = Pad(x, p, "", axes) y = Conv(a, w) }', CONV, [0, 2, 0, 4]),
     "padding added to padding": (
-        f"(float[2,3,5,5] x) => (y) <{W}, {P}> {{ a = Pad(x, p) y = Conv<pads = [1,0,0,2]>(a, w) }}", CONV, [2, 2, 3, 6]),
+        f"(float[2,3,5,5] x) => (y) <{W}, {P}> {{ a = Pad(x, p) y = Conv<pads = [1,0,0,2]>(a, w) }}",
+        CONV, [2, 2, 3, 6]),
     "no padding": (
         f"(float[2,3,5,5] x) => (y) <{W}, int64[8] p = {{0,0,0,0,0,0,0,0}}> {{ a = Pad(x, p) y = Conv(a, w) }}",
         CONV, [0, 0, 0, 0]),
     "1-d": (
-        "(float[2,3,5] x) => (y) <float[4,3,3] w, int64[6] p = {0,0,1,0,0,2}> { a = Pad(x, p) y = Conv(a, w) }", CONV, [1, 2]),
+        "(float[2,3,5] x) => (y) <float[4,3,3] w, int64[6] p = {0,0,1,0,0,2}> { a = Pad(x, p) y = Conv(a, w) }",
+        CONV, [1, 2]),
     "read by two convolutions": (
-        f"(float[2,3,5,5] x) => (z) <{W}, {P}> {{ a = Pad(x, p) b = Conv(a, w) y = Conv<pads = [0,0,0,0]>(a, w) z = Add(b, y) }}",
+        f"(float[2,3,5,5] x) => (z) <{W}, {P}> "
+        "{ a = Pad(x, p) b = Conv(a, w) y = Conv<pads = [0,0,0,0]>(a, w) z = Add(b, y) }",
         ["b = Conv(x, w)", "y = Conv(x, w)", "z = Add(b, y)"], [1, 2, 3, 4]),
     "read by another operator, which keeps the Pad": (
         f"(float[2,3,5,5] x) => (y, z) <{W}, {P}> {{ a = Pad(x, p) y = Conv(a, w) z = Relu(a) }}",
@@ -74,10 +80,14 @@ DECLINES = {
     "channels at the end":
         f"(float[2,2,5,5] x) => (y) <{W}, int64[8] p = {{0,0,1,1,0,1,1,1}}> {{ a = Pad(x, p) y = Conv(a, w) }}",
     "batch": f"(float[2,3,5,5] x) => (y) <{W}, int64[8] p = {{1,0,0,0,0,0,0,0}}> {{ a = Pad(x, p) y = Conv(a, w) }}",
-    "cropping": f"(float[2,3,5,5] x) => (y) <{W}, int64[8] p = {{0,0,-1,0,0,0,0,0}}> {{ a = Pad(x, p) y = Conv(a, w) }}",
+    "cropping":
+        f"(float[2,3,5,5] x) => (y) <{W}, int64[8] p = {{0,0,-1,0,0,0,0,0}}> "
+        f"{{ a = Pad(x, p) y = Conv(a, w) }}",
     "cropping on one side, padding on the other":
         f"(float[2,3,5,5] x) => (y) <{W}, int64[8] p = {{0,0,2,2,0,0,-1,-1}}> {{ a = Pad(x, p) y = Conv(a, w) }}",
-    "pads can be fed": f"(float[2,3,5,5] x, int64[8] p = {{0,0,1,1,0,0,1,1}}) => (y) <{W}> {{ a = Pad(x, p) y = Conv(a, w) }}",
+    "pads can be fed":
+        f"(float[2,3,5,5] x, int64[8] p = {{0,0,1,1,0,0,1,1}}) => (y) <{W}> "
+        f"{{ a = Pad(x, p) y = Conv(a, w) }}",
     "pads computed":
         f"(float[2,3,5,5] x, int64[8] q) => (y) <{W}> {{ p = Abs(q) a = Pad(x, p) y = Conv(a, w) }}",
     "axes can be fed": f"(float[2,3,5,5] x, int64[2] axes = {{2,3}}) => (y) <{W}, int64[4] p = {{1,1,1,1}}> "
@@ -111,7 +121,8 @@ def test_declines(text: str) -> None:
 
 
 def test_geometry_of_the_layer_stays() -> None:
-    model = applied(pad.RULE, f"(float[2,3,5,6] x) => (y) <float[3,1,3,2] w, {P}> {{ a = Pad(x, p) y = Conv<dilations = [1,2], "
-                              "group = 3, kernel_shape = [3,2], pads = [1,0,2,1], strides = [2,1]>(a, w) }", CONV)
+    geometry = "dilations = [1,2], group = 3, kernel_shape = [3,2], pads = [1,0,2,1], strides = [2,1]"
+    model = applied(pad.RULE, f"(float[2,3,5,6] x) => (y) <float[3,1,3,2] w, {P}> "
+                              f"{{ a = Pad(x, p) y = Conv<{geometry}>(a, w) }}", CONV)
     assert attributes(model, "y") == {"dilations": [1, 2], "group": 3, "kernel_shape": [3, 2], "pads": [2, 2, 5, 5],
                                       "strides": [2, 1]}

@@ -12,7 +12,9 @@ POOL = ["y = GlobalAveragePool(x)"]
 POOL_FLATTEN = ["y.pooled = GlobalAveragePool(x)", "y = Flatten(y.pooled)"]
 
 FIRES = {
-    "keepdims is 1 where absent": ("(float[2,3,5,7] x) => (y) <int64[2] axes = {2,3}> { y = ReduceMean(x, axes) }", POOL),
+    "keepdims is 1 where absent": (
+        "(float[2,3,5,7] x) => (y) <int64[2] axes = {2,3}> "
+        "{ y = ReduceMean(x, axes) }", POOL),
     "keepdims 1":
         ("(float[2,3,5,7] x) => (y) <int64[2] axes = {2,3}> { y = ReduceMean<keepdims = 1>(x, axes) }", POOL),
     "keepdims 0":
@@ -20,7 +22,8 @@ FIRES = {
     "axes from the end": ("(float[2,3,5,7] x) => (y) <int64[2] axes = {-2,-1}> { y = ReduceMean(x, axes) }", POOL),
     "axes in any order": ("(float[2,3,5,7] x) => (y) <int64[2] axes = {3,-2}> { y = ReduceMean(x, axes) }", POOL),
     "noop_with_empty_axes says nothing about given axes":
-        ("(float[2,3,5,7] x) => (y) <int64[2] axes = {2,3}> { y = ReduceMean<noop_with_empty_axes = 1>(x, axes) }", POOL),
+        ("(float[2,3,5,7] x) => (y) <int64[2] axes = {2,3}> { y = ReduceMean<noop_with_empty_axes = 1>(x, axes) }",
+         POOL),
     "one spatial axis":
         ("(float[2,3,5] x) => (y) <int64[1] axes = {2}> { y = ReduceMean<keepdims = 0>(x, axes) }", POOL_FLATTEN),
     "three spatial axes": ("(float[2,3,5,2,4] x) => (y) <int64[3] axes = {2,3,4}> { y = ReduceMean(x, axes) }", POOL),
@@ -33,6 +36,8 @@ DECLINES = {
     "all axes, none named": "(float[2,3,5,7] x) => (y) { y = ReduceMean(x) }",
     "all axes, an empty list": "(float[2,3,5,7] x) => (y) <int64[0] axes = {}> { y = ReduceMean(x, axes) }",
     "no axes": "(float[2,3,5,7] x) => (y) <int64[0] axes = {}> { y = ReduceMean<noop_with_empty_axes = 1>(x, axes) }",
+    "no axes, features only":
+        "(float[2,3] x) => (y) <int64[0] axes = {}> { y = ReduceMean<noop_with_empty_axes = 1>(x, axes) }",
     "features only": "(float[2,3] x) => (y) <int64[1] axes = {1}> { y = ReduceMean(x, axes) }",
     "axes can be fed": "(float[2,3,5,7] x, int64[2] axes = {2,3}) => (y) { y = ReduceMean(x, axes) }",
     "axes computed":

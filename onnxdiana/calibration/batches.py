@@ -1,0 +1,61 @@
+"""What a batch is, and the one place where a stream of samples is cut into batches of another size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Arrays = Mapping[str, Array]
+"""By input name; the first axis is the samples, equally many for every input."""
+Batch = dict[str, npt.NDArray[np.float32]]
+"""C-contiguous float32 by input name; the first axis is the samples, equally many for every input."""
+Convert = Callable[[str, Array, int], Array]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One input of the model; ``shape`` is that of ONE sample, without the batch axis."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+def length(arrays: Arrays) -> int:
+    """Number of samples."""
+    return len(next(iter(arrays.values())))
+
+
+def rechunk(chunks: Iterable[Arrays], size: int, convert: Convert | None = None) -> Iterator[dict[str, Array]]:
+    """Cut chunks of any length into batches of exactly ``size`` samples; only the last may be shorter.
+
+    Args:
+        chunks: the samples, in order.
+        size: samples in a batch.
+        convert: gives what is kept of a part of a chunk, from the input's name, the part and the number of its first
+            sample. Where it copies, no chunk outlives its own turn; by default parts are views.
+    """
+    held: list[dict[str, Array]] = []
+    count = position = 0  # samples held; samples seen
+    for chunk in chunks:
+        start, stop = 0, length(chunk)
+        while start < stop:
+            end = min(start + size - count, stop)
+            part = {name: array[start:end] for name, array in chunk.items()}
+            held.append(part if convert is None else {k: convert(k, v, position) for k, v in part.items()})
+            count, position, start = count + end - start, position + end - start, end
+            del part  # or it would keep the chunk alive
+            if count == size:
+                yield _join(held)
+                held, count = [], 0
+        del chunk  # or it would live on while the next one is made
+    if held:
+        yield _join(held)
+
+
+def _join(parts: list[dict[str, Array]]) -> dict[str, Array]:
+    return parts[0] if len(parts) == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -1,0 +1,232 @@
+"""Tensors: sizes are compared before anything is made, external data stay in the model's folder, values are finite."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from onnx import ModelProto, TensorProto, numpy_helper
+from tiny import CONV, initializer, model, outside, values, with_values
+
+from onnxdiana.errors import ModelError
+from onnxdiana.loading import load
+
+
+def refused(source: object, *parts: str) -> None:
+    """Loading fails, and the message has all parts."""
+    with pytest.raises(ModelError) as caught:
+        load(source)  # type: ignore[arg-type]
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def changed(name: str = "w", **fields: object) -> ModelProto:
+    """The model with other fields in one initializer."""
+    proto = model()
+    tensor = initializer(proto, name)
+    for field, value in fields.items():
+        if field == "dims":
+            del tensor.dims[:]
+            tensor.dims.extend(value)  # type: ignore[arg-type]
+        else:
+            setattr(tensor, field, value)
+    return proto
+
+
+HUGE = 2**40
+
+
+@pytest.mark.parametrize(("proto", "parts"), [
+    (changed(raw_data=bytes(12)), ("needs 432 bytes and has 12", "damaged")),
+    (changed(raw_data=bytes(433)), ("needs 432 bytes and has 433",)),
+    (changed(raw_data=b""), ("needs 432 bytes and has 0",)),
+    (changed(dims=[HUGE]), (f"shape [{HUGE}]", "beyond 2 GiB", "smaller model")),
+    (changed(dims=[2**62, 2**62]), ("beyond 2 GiB",)),
+    (changed(dims=[0, HUGE]), ("needs 0 bytes and has 432",)),
+    (changed(dims=[-4, -27]), ("impossible shape [-4, -27]",)),
+    (changed(data_type=0), ("is undefined", "float32 weights")),
+    (changed(data_type=TensorProto.STRING), ("is string", "float32 weights")),
+    (changed(data_type=TensorProto.COMPLEX64), ("is complex64",)),
+    (changed(data_type=TensorProto.INT4), ("is int4",)),
+    (changed(data_type=TensorProto.FLOAT8E4M3FN), ("is float8e4m3fn",)),
+    (changed(data_type=12345), ("is of the unknown type 12345",)),
+])
+def test_damaged_initializers(proto: ModelProto, parts: tuple[str, ...]) -> None:
+    refused(proto, "initializer 'w'", *parts)
+
+
+def test_all_initializers_together_must_fit_into_a_file(tmp_path: Path) -> None:
+    """The last one alone would: its data are looked for only then."""
+    path = tmp_path / "net.onnx"
+    for elements, message in ((536_870_911 - 540, "no such file"), (536_870_911 - 100, "beyond 2 GiB")):
+        proto = outside(model(), "u", "missing.bin")
+        initializer(proto, "u").dims[:] = [elements]
+        path.write_bytes(proto.SerializeToString())
+        refused(path, "initializer 'u'", message)
+
+
+def test_typed_values() -> None:
+    proto = model()
+    for name in "wbvu":
+        array = values(proto, name)
+        initializer(proto, name).CopyFrom(onnx.helper.make_tensor(name, 1, array.shape, array.ravel().tolist()))
+    found = ir.to_proto(load(proto).model)
+    for name in "wbvu":
+        np.testing.assert_array_equal(values(found, name), values(model(), name))
+    del initializer(proto, "w").float_data[5:]
+    refused(proto, "initializer 'w' of shape [4, 3, 3, 3] holds too few or too many values")
+
+
+@pytest.mark.parametrize(("value", "text"), [(np.nan, "nan"), (np.inf, "inf"), (-np.inf, "-inf")])
+def test_values_that_are_not_finite(value: float, text: str) -> None:
+    array = values(model(), "w").copy()
+    array[2, 1, 0, 2] = value
+    refused(with_values(model(), w=array), f"initializer 'w' holds {text} at [2, 1, 0, 2]", "finite float32")
+
+
+def test_values_beyond_float32() -> None:
+    proto = model(CONV.replace("float[", "double["))
+    array = values(proto, "v").copy()
+    array[4, 63] = 1e300
+    refused(with_values(proto, v=array), "initializer 'v' holds 1e+300 at [4, 63]")
+
+
+def test_lone_nan() -> None:
+    proto = model("(float[N,4] x) => (float[N,4] y) <float lo = {0}> { y = Clip(x, lo) }")
+    refused(with_values(proto, lo=np.array(np.nan, np.float32)), "initializer 'lo' holds nan at []")
+
+
+def test_tensors_in_nodes_and_subgraphs_are_checked() -> None:
+    tensor = numpy_helper.from_array(np.full(3, np.nan, np.float32))
+    constant = onnx.helper.make_node("Constant", [], ["c"], value=tensor)
+    proto = model("(float[N,4] x) => (float[N,4] y) { y = Relu(x) }")
+    proto.graph.node.insert(0, constant)
+    refused(proto, "Constant -> 'c', attribute 'value' holds nan at [0]")
+    inner = onnx.helper.make_graph([constant], "t", [], [onnx.helper.make_tensor_value_info("c", 1, [3])])
+    proto = model("(float[N,4] x) => (float[N,4] y) { y = Relu(x) }")
+    proto.graph.node.append(onnx.helper.make_node("If", ["x"], ["z"], then_branch=inner, else_branch=inner))
+    refused(proto, "Constant -> 'c', attribute 'value' holds nan at [0]")
+    inner.node[0].CopyFrom(onnx.helper.make_node("Relu", ["i"], ["c"]))
+    inner.initializer.append(numpy_helper.from_array(np.full(3, np.nan, np.float32), "i"))
+    proto.graph.node[-1].CopyFrom(onnx.helper.make_node("If", ["x"], ["z"], then_branch=inner, else_branch=inner))
+    refused(proto, "initializer 'i' holds nan at [0]")
+
+
+def test_names_of_initializers() -> None:
+    proto = model()
+    proto.graph.initializer.append(initializer(proto, "w"))
+    refused(proto, "two initializers are called 'w'")
+    proto = model()
+    initializer(proto, "w").name = ""
+    refused(proto, "one has no name")
+
+
+def test_sparse_tensors() -> None:
+    proto = model()
+    proto.graph.sparse_initializer.add().values.name = "w"
+    refused(proto, "initializer 'w' is sparse: store it as a dense tensor")
+    proto = model("(float[N,4] x) => (float[N,4] y) { y = Relu(x) }")
+    proto.graph.node.append(onnx.helper.make_node("Constant", [], ["s"]))
+    proto.graph.node[-1].attribute.add(name="sparse_value").sparse_tensor.SetInParent()
+    refused(proto, "Constant -> 's' holds a sparse tensor")
+
+
+# External data
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder for the model, with the weight's bytes around and in it, at offset 16."""
+    data = bytes(16) + values(model(), "w").tobytes() + bytes(5)
+    (tmp_path / "secret.bin").write_bytes(data)
+    inner = tmp_path / "model"
+    (inner / "sub").mkdir(parents=True)
+    for path in (inner / "w.bin", inner / "sub" / "w.bin", inner / "..w.bin", inner / "w..bin"):
+        path.write_bytes(data)
+    (inner / "link.bin").symlink_to("w.bin")
+    (inner / "out.bin").symlink_to(tmp_path / "secret.bin")
+    (inner / "up").symlink_to(tmp_path)
+    os.mkfifo(inner / "pipe.bin")
+    return inner
+
+
+def saved(folder: Path, location: str, **entries: object) -> Path:
+    """A model whose weight lies in another file."""
+    path = folder / "net.onnx"
+    path.write_bytes(outside(model(), "w", location, **({"offset": 16} | entries)).SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize("location", ["w.bin", "./w.bin", "sub/w.bin", "sub/../w.bin", "..w.bin", "w..bin", "link.bin"])
+@pytest.mark.parametrize("entries", [{}, {"length": 432}, {"length": 432, "checksum": "00"}])
+def test_external_data_are_read(folder: Path, location: str, entries: dict[str, object]) -> None:
+    loaded = load(saved(folder, location, **entries))
+    np.testing.assert_array_equal(values(ir.to_proto(loaded.model), "w"), values(model(), "w"))
+
+
+def test_the_model_may_be_reached_through_a_link(folder: Path, tmp_path: Path) -> None:
+    saved(folder, "w.bin")
+    (tmp_path / "alias").symlink_to(folder)
+    load(tmp_path / "alias" / "net.onnx")
+
+
+def test_external_integers(folder: Path) -> None:
+    text = "(float[N,4] x) => (float[N,2,2] y) <int64[3] s = {0, 2, 2}> { y = Reshape(x, s) }"
+    (folder / "s.bin").write_bytes(np.array([0, 2, 2], "<i8").tobytes())
+    proto = outside(model(text), "s", "s.bin")
+    (folder / "net.onnx").write_bytes(proto.SerializeToString())
+    np.testing.assert_array_equal(values(ir.to_proto(load(folder / "net.onnx").model), "s"), [0, 2, 2])
+
+
+@pytest.mark.parametrize("location", [
+    "../secret.bin", "sub/../../secret.bin", "./../secret.bin", "up/secret.bin", "out.bin", "..", "/etc/passwd",
+    "//etc/passwd", "..\\secret.bin", "sub\\..\\..\\secret.bin", "C:\\secret.bin", "C:secret.bin", "c:/secret.bin",
+    "\\\\server\\share\\secret.bin", "\\secret.bin", "//server/share/secret.bin", "\\\\?\\C:\\secret.bin", "",
+    "w.bin\0", "../model2/w.bin",
+])
+def test_external_data_outside_the_folder(folder: Path, tmp_path: Path, location: str) -> None:
+    """On any system: what is a path elsewhere on one of them is refused on all."""
+    (tmp_path / "model2").mkdir()  # its path begins as the folder's does
+    (tmp_path / "model2" / "w.bin").write_bytes((folder / "w.bin").read_bytes())
+    refused(saved(folder, location), f"initializer 'w' lies in '{location}'", "outside the model's folder",
+            "move the file there")
+
+
+def test_absolute_paths_into_the_folder_are_refused_too(folder: Path) -> None:
+    refused(saved(folder, f"{folder}/w.bin"), "outside the model's folder")
+
+
+@pytest.mark.parametrize(("location", "reason"), [
+    ("missing.bin", "no such file"), ("nowhere/w.bin", "no such file"), ("sub", "not a regular file"),
+    (".", "not a regular file"), ("pipe.bin", "not a regular file"), ("x" * 300, "no such file"),
+])
+def test_external_data_that_are_not_there(folder: Path, location: str, reason: str) -> None:
+    """A pipe would wait for a writer."""
+    refused(saved(folder, location), f"'w' lies in '{location}', which cannot be read ({reason})", "beside the model")
+
+
+@pytest.mark.parametrize(("entries", "message"), [
+    ({"offset": 22}, "needs 432 bytes at 22 of 'w.bin', which is shorter"),
+    ({"offset": 10**30}, "which is shorter"),
+    ({"offset": -1}, "its entry says 432 bytes at -1"),
+    ({"length": 431}, "needs 432 bytes, its entry says 431 bytes"),
+    ({"length": 10**30}, "needs 432 bytes, its entry says"),
+    ({"offset": "x"}, "external offset or length that is no number"),
+    ({"length": ""}, "external offset or length that is no number"),
+    ({"offset": "9" * 5000}, "external offset or length that is no number"),
+])
+def test_external_entries(folder: Path, entries: dict[str, object], message: str) -> None:
+    refused(saved(folder, "w.bin", **entries), "initializer 'w'", message)
+
+
+def test_external_data_of_a_huge_shape(folder: Path) -> None:
+    """The shape is judged before the file is looked at."""
+    path = saved(folder, "w.bin")
+    proto = onnx.load(path, load_external_data=False)
+    initializer(proto, "w").dims[:] = [HUGE]
+    path.write_bytes(proto.SerializeToString())
+    refused(path, "beyond 2 GiB")

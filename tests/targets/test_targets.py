@@ -1,0 +1,208 @@
+"""Targets: what DIANA's digital core takes and what not, code ranges, and how a target is named or brought along."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import onnx_ir as ir
+import pytest
+from tiny import model
+
+from onnxdiana import quantize, targets
+from onnxdiana.config import Config
+from onnxdiana.errors import TargetError
+from onnxdiana.layers import Layer, network
+from onnxdiana.shapes import infer_shapes
+from onnxdiana.targets import Target
+
+DIANA = targets.load("diana")
+
+
+def last_layer(text: str) -> Layer:
+    """Of ONNX text with a batch of one."""
+    graph = ir.from_proto(model(text))
+    infer_shapes(graph)
+    return network(graph).layers[-1]
+
+
+def conv(shape: str, weight: str, attributes: str = "", before: str = "") -> str:
+    """One Conv on an input."""
+    value = "p" if before else "x"
+    attributes = f"<{attributes}>" if attributes else ""
+    return f"(float[1,{shape}] x) => (y) <float[{weight}] w> {{ {before} y = Conv{attributes}({value}, w) }}"
+
+
+SAME3 = "pads = [1,1,1,1]"
+
+TAKEN = {
+    "1x1": conv("8,6,6", "4,8,1,1"),
+    "3x3": conv("8,6,6", "4,8,3,3", SAME3),
+    "5x5": conv("8,6,6", "4,8,5,5", "pads = [2,2,2,2]"),
+    "7x7": conv("8,8,8", "4,8,7,7", "pads = [3,3,3,3]"),
+    "1x3": conv("8,6,6", "4,8,1,3", "pads = [0,1,0,1]"),
+    "7x5": conv("8,8,8", "4,8,7,5", "pads = [3,2,3,2]"),
+    "stride 2": conv("8,8,8", "4,8,3,3", f"{SAME3}, strides = [2,2]"),
+    "1x1, stride 2": conv("8,8,8", "4,8,1,1", "strides = [2,2]"),
+    "depthwise": conv("8,6,6", "8,1,3,3", f"{SAME3}, group = 8"),
+    "one channel": conv("1,6,6", "1,1,3,3", SAME3),
+    "odd map of four channels": conv("4,5,7", "4,4,3,3", SAME3),
+    "linear": "(float[1,64] x) => (y) <float[12,64] w> { y = Gemm<transB = 1>(x, w) }",
+    "add": "(float[1,4,5,5] x, float[1,4,5,5] z) => (y) { y = Add(x, z) }",
+    "add with relu": "(float[1,4,5,5] x, float[1,4,5,5] z) => (y) { a = Add(x, z) y = Relu(a) }",
+}
+
+LEFT = {
+    "kernel 2": (conv("8,6,6", "4,8,2,2", "pads = [0,0,1,1]"), ["kernel [2, 2]", "pads [0, 0, 1, 1]"]),
+    "kernel 9": (conv("8,12,12", "4,8,9,9", "pads = [4,4,4,4]"), ["kernel [9, 9]; only 1, 3, 5, 7 in each direction"]),
+    "kernel 10x4": (conv("8,12,12", "4,8,10,4", "pads = [5,1,5,1], strides = [2,2]"),
+                    ["kernel [10, 4]", "pads [5, 1, 5, 1]"]),
+    "strides 3": (conv("8,6,6", "4,8,3,3", f"{SAME3}, strides = [3,3]"), ["strides [3, 3]; only [1, 1] or [2, 2]"]),
+    "strides differ": (conv("8,6,6", "4,8,3,3", f"{SAME3}, strides = [1,2]"), ["strides [1, 2]"]),
+    "dilation": (conv("8,6,6", "4,8,3,3", "pads = [2,2,2,2], dilations = [2,2]"),
+                 ["dilations [2, 2]; only [1, 1]", "pads [2, 2, 2, 2]"]),
+    "dilation of one axis": (conv("8,6,6", "4,8,3,1", "pads = [1,0,1,0], dilations = [2,1]"), ["dilations [2, 1]"]),
+    "no pads": (conv("8,6,6", "4,8,3,3"), ["pads [0, 0, 0, 0]; only 'same' padding, (kernel - 1) / 2 on every side"]),
+    "pads too wide": (conv("8,6,6", "4,8,1,1", SAME3), ["pads [1, 1, 1, 1]"]),
+    "same in one axis only": (conv("8,6,6", "4,8,3,3", "pads = [1,0,1,0]"), ["pads [1, 0, 1, 0]"]),
+    "pads at one end": (conv("8,6,6", "4,8,3,3", "pads = [0,0,2,2]"), ["pads [0, 0, 2, 2]"]),
+    "two groups": (conv("8,6,6", "4,4,3,3", f"{SAME3}, group = 2"),
+                   ["2 groups; only 1, or as many as input and output channels"]),
+    "depthwise with a multiplier": (conv("8,6,6", "16,1,3,3", f"{SAME3}, group = 8"), ["8 groups"]),
+    "groups of two": (conv("8,6,6", "4,2,3,3", f"{SAME3}, group = 4"), ["4 groups"]),  # as many as outputs only
+    "input of 25": (conv("1,5,5", "4,1,3,3", SAME3), ["input has 25 elements, not a multiple of 4"]),
+    "output of 27": (conv("4,3,3", "3,4,3,3", SAME3), ["output has 27 elements, not a multiple of 4"]),
+    "explicit pad": (conv("8,6,6", "4,8,3,3", SAME3, 'p = Pad<mode = "reflect">(x, q)').replace(
+        "w>", "w, int64[8] q = {0,0,1,1,0,0,1,1}>"), ["an explicit Pad in front of it"]),
+    "1-d": (conv("8,6", "4,8,3", "pads = [1,1]"), ["no accelerator form of Conv"]),
+    "3-d": (conv("8,4,4,4", "4,8,1,1,1"), ["no accelerator form of Conv"]),
+    "everything at once": (conv("3,5,5", "3,1,2,2", "group = 3, strides = [3,3], dilations = [2,2]"), [
+        "input has 75 elements", "output has 3 elements", "kernel [2, 2]", "strides [3, 3]", "dilations [2, 2]",
+        "pads [0, 0, 0, 0]"]),
+    "10 classes": ("(float[1,64] x) => (y) <float[10,64] w> { y = Gemm<transB = 1>(x, w) }",
+                   ["output has 10 elements, not a multiple of 4"]),
+    "odd features": ("(float[1,63] x) => (y) <float[12,63] w> { y = Gemm<transB = 1>(x, w) }",
+                     ["input has 63 elements, not a multiple of 4"]),
+    "odd sum": ("(float[1,1,5,5] x, float[1,1,5,5] z) => (y) { y = Add(x, z) }",
+                ["input has 25 elements", "output has 25 elements"]),
+    "mean": ("(float[1,8,6,6] x) => (y) { y = GlobalAveragePool(x) }", ["no accelerator form of GlobalAveragePool"]),
+}
+
+
+@pytest.mark.parametrize("text", TAKEN.values(), ids=TAKEN)
+def test_the_accelerator_takes(text: str) -> None:
+    assert DIANA.obstacles(last_layer(text)) == []
+
+
+@pytest.mark.parametrize(("text", "reasons"), LEFT.values(), ids=LEFT)
+def test_the_cpu_runs(text: str, reasons: list[str]) -> None:
+    """Every reason, and no other."""
+    found = DIANA.obstacles(last_layer(text))
+    assert len(found) == len(reasons), found
+    for reason, line in zip(reasons, found, strict=True):
+        assert line.startswith(reason)
+
+
+# -- code ranges ------------------------------------------------------------------------------------------------------
+
+INF = math.inf
+
+
+@pytest.mark.parametrize(("bounds", "exponent", "codes"), [
+    ((-INF, INF), -3, (-128, 127)),
+    ((0.0, INF), -3, (0, 127)),
+    ((0.0, 6.0), -4, (0, 96)),
+    ((0.0, 6.0), -5, (0, 127)),
+    ((0.0, 6.1), -4, (0, 97)),
+    ((-1.0, 1.0), -5, (-32, 32)),
+    ((-1.01, 0.99), -5, (-32, 31)),
+    ((-INF, 2.0), -2, (-128, 8)),
+    ((-2.0, INF), -2, (-8, 127)),
+    ((0.5, INF), -2, (2, 127)),
+    ((-INF, -0.5), -2, (-128, -2)),
+    ((0.0, 6.0), 3, (0, 0)),  # less than one step
+    ((5.0, 6.0), 3, (0, 0)),
+    ((200.0, 300.0), 0, (127, 127)),
+    ((-300.0, -200.0), 0, (-128, -128)),
+    ((-3.0, 0.0), -60, (-128, 0)),
+    ((-3.0, -1.0), -60, (-128, -128)),
+], ids=str)
+def test_codes_are_whole_steps_inside_the_bounds(
+    bounds: tuple[float, float], exponent: int, codes: tuple[int, int]
+) -> None:
+    assert DIANA.codes(bounds, exponent) == codes
+
+
+def test_codes_of_another_target() -> None:
+    seven = Target("seven", signed=(-64, 63), unsigned=(0, 63))
+    assert seven.codes((-INF, INF), 0) == (-64, 63)
+    assert seven.codes((0.0, 100.0), 0) == (0, 63)
+
+
+# -- loading ----------------------------------------------------------------------------------------------------------
+
+
+def test_diana() -> None:
+    assert targets.names() == ["diana"]
+    assert (DIANA.name, DIANA.accelerator, DIANA.shift) == ("diana", "digital", (0, 31))
+    assert targets.load(DIANA) is DIANA
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        DIANA.name = "other"  # type: ignore[misc]
+
+
+def test_a_target_without_an_accelerator() -> None:
+    assert Target("plain").obstacles(last_layer(TAKEN["3x3"])) == ["the target has no accelerator"]
+
+
+@pytest.mark.parametrize(("name", "message"), [
+    ("dianna", "unknown target 'dianna'; did you mean diana"),
+    ("gap8", "unknown target 'gap8'; there are: diana"),
+    ("base", "unknown target 'base'"),
+    ("", "unknown target ''"),
+    ("../targets/diana", "unknown target '../targets/diana'"),
+    ("nowhere/chip.py", r"nowhere/chip\.py: no such file; --target takes a name \(diana\) or a \.py file"),
+])
+def test_names_that_are_none(name: str, message: str) -> None:
+    with pytest.raises(TargetError, match=message):
+        targets.load(name)
+
+
+FILES = {
+    "raises": ("raise ValueError('no')", r"chip\.py: running it failed: ValueError: no"),
+    "syntax": ("def", r"chip\.py: running it failed: SyntaxError"),
+    "imports": ("import not_there", r"chip\.py: running it failed: ModuleNotFoundError"),
+    "no target": ("target = 3", r"chip\.py: defines no TARGET; write TARGET = onnxdiana"),
+    "another type": ("TARGET = 3", r"chip\.py: defines no TARGET"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), FILES.values(), ids=FILES)
+def test_files_that_define_none(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "chip.py"
+    path.write_text(text)
+    with pytest.raises(TargetError, match=message):
+        targets.load(str(path))
+
+
+CHIP = """
+from onnxdiana.targets import Target
+
+def obstacles(layer):
+    return [] if layer.node.op_type == "Gemm" else ["only linear layers"]
+
+TARGET = Target("chip", signed=(-64, 63), unsigned=(0, 63), weight=(-8, 7), shift=(1, 15), accelerator="npu",
+                obstacles=obstacles)
+"""
+
+
+def test_a_users_file_is_a_target(tmp_path: Path) -> None:
+    """From end to end: codes, shifts and cores are its own."""
+    path = tmp_path / "chip.py"
+    path.write_text(CHIP)
+    assert targets.load(str(path)).accelerator == "npu"
+    run = quantize(model(), config=Config(target=str(path)))
+    cores = {layer["operator"]: layer["core"] for layer in run.summary["layers"]}
+    assert cores == {"Conv": "cpu", "Gemm": "npu"}
+    assert all(1 <= layer["shift"] <= 15 for layer in run.summary["layers"])
+    assert run.summary["agreement"]["exact"]
