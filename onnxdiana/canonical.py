@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from onnxdiana import graph, spec
 from onnxdiana.errors import ModelError, SpecViolation
+from onnxdiana.graph import Namer
 from onnxdiana.loading import OPSET
 from onnxdiana.rules.canonicalize import RULES, auto_pad
 from onnxdiana.rules.canonicalize.base import Rule, is_operator
@@ -21,6 +22,7 @@ from onnxdiana.shapes import infer_shapes
 
 TOLERANCE = 1e-4
 """Largest difference that the canonical graph may show, relative to the largest magnitude of the output."""
+_ROLES = (".accumulator", ".quantized")
 _SMALLEST = 1e-6  # magnitude under which an output counts as zero
 
 
@@ -44,6 +46,7 @@ def canonicalize(model: ir.Model, rules: Sequence[Rule] = RULES) -> Canonical:
     clone, applied = _rewrite(model, rules)
     _check_interface(clone)
     spec.quantizable(clone)
+    _free_names(clone)
     _open_batch(clone)
     spec.verify_canonical(clone)
     return Canonical(clone, applied)
@@ -132,6 +135,27 @@ def _check_interface(model: ir.Model) -> None:
         producer = value.producer()
         if producer is None or is_operator(producer, "Constant"):
             raise ModelError(f"output '{value.name}' does not depend on the input: leave it out of the outputs")
+
+
+def _free_names(model: ir.Model) -> None:
+    """Names that integer graphs make of tensors' (:data:`_ROLES`) are free; an interface keeps its own."""
+    interface = {v.name or "" for v in (*model.graph.inputs, *model.graph.outputs)}
+    inner = [v for node in model.graph for v in node.outputs if v.name and v.name not in interface]
+    for name in interface:
+        if f"{name}.quantized" in interface:
+            raise ModelError(f"'{name}' and '{name}.quantized' are both inputs or outputs; the codes of the first will "
+                             "be called like the second: export it with another name")
+    unique = Namer(graph.all_names(model.graph))
+    tensors, stems = interface | {v.name for v in inner}, {_stem(name) for name in interface}
+    for value in inner:
+        name = graph.name_of(value)
+        if name in stems or _stem(name) in tensors:
+            value.name = unique(f"{name}_")
+
+
+def _stem(name: str) -> str | None:
+    """``<tensor>.accumulator -> <tensor>``; None for a name without such a role."""
+    return next((name.removesuffix(role) for role in _ROLES if name.endswith(role)), None)
 
 
 def _open_batch(model: ir.Model) -> None:

@@ -158,6 +158,9 @@ T = TypeVar("T")
 class Emitter(Protocol[T]):
     """What an operator writes its lowered form to; each spelling of the integer model has one."""
 
+    def begin(self, output: str) -> None:
+        """The next nodes are those of the tensor called ``output``; no other tensor's name is theirs to take."""
+
     def constant(self, name: str, array: NDArray[Any]) -> T:
         """Add an initializer; the name is made unique."""
 
@@ -165,25 +168,38 @@ class Emitter(Protocol[T]):
         """Add a node of ONNX's own domain and return its only output; the name is made unique."""
 
 
-class IrEmitter:
-    """An :class:`Emitter` that appends to an onnx_ir graph."""
+class EmitterNames:
+    """How emitters name things: tensors that must keep their names get them, everything else gets a free one."""
 
-    def __init__(self, graph: ir.Graph, reserved: Iterable[str] = (), domain: str = "") -> None:
-        """Args: graph: to append to; reserved: names kept for :meth:`named`; domain: of the nodes."""
-        self.graph = graph
-        self.domain = domain
+    def __init__(self, taken: Iterable[str], reserved: Iterable[str]) -> None:
+        """Args: taken: names in use; reserved: names that are given once, to nodes, as they are."""
         self._reserved = set(reserved)
-        self._unique = Namer(all_names(graph) | self._reserved)
+        self._unique = Namer({*taken, *self._reserved})
+        self._current: str | None = None
+
+    def begin(self, output: str) -> None:
+        """The next nodes are those of the tensor called ``output``; no other tensor's name is theirs to take."""
+        self._current = output
 
     def _name(self, name: str) -> str:
-        if name in self._reserved:
+        if name in self._reserved and self._current in (None, name):
             self._reserved.discard(name)
             return name
         return self._unique(name)
 
+
+class IrEmitter(EmitterNames):
+    """An :class:`Emitter` that appends to an onnx_ir graph."""
+
+    def __init__(self, graph: ir.Graph, reserved: Iterable[str] = (), domain: str = "") -> None:
+        """Args: graph: to append to; reserved: names to be given as they are; domain: of the nodes."""
+        super().__init__(all_names(graph), reserved)
+        self.graph = graph
+        self.domain = domain
+
     def constant(self, name: str, array: NDArray[Any]) -> ir.Value:
         """Add an initializer; the name is made unique."""
-        return initializer(self.graph, self._name(name), array)
+        return initializer(self.graph, self._unique(name), array)
 
     def add(self, op_type: str, inputs: Sequence[ir.Value | None], output: str, **attrs: Any) -> ir.Value:
         """Add a node and return its only output; a reserved name is given once as it is, others are made unique."""

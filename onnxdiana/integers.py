@@ -139,15 +139,16 @@ def integerize(network: Network, table: ScaleTable, parameters: Mapping[str, Par
 
 
 def _check_scales(network: Network, table: ScaleTable) -> None:
-    """Scales of activations and their reciprocals are normal float32, those of weights and biases at least not zero."""
-    needed = [(f"tensor '{name_of(v)}'", table.exponent(name_of(v)), -126, 126) for v in network.quantized]
-    for layer in network.layers:
-        if layer.operator.weight(layer.node) is not None:
-            needed.append((graph.where(layer.node), accumulator_exponent(network, table, layer), -149, 127))
-    for where, exponent, least, most in needed:
-        if not least <= exponent <= most:
-            raise TargetError(f"{where}: needs a scale of 2**{exponent}, which float32 has not; its values are extreme, "
-                              "so scale the data or the weights in front of it")
+    """float32 has every scale and 128 times it; outputs are divided by the reciprocal of theirs."""
+    returned = {network.source(v) for v in network.model.graph.outputs}
+    needed = [(f"tensor '{name_of(v)}'", table.exponent(name_of(v)), -126 if v in returned else -149)
+              for v in network.quantized]
+    needed += [(graph.where(layer.node), accumulator_exponent(network, table, layer), -149)
+               for layer in network.layers if layer.operator.weight(layer.node) is not None]
+    for where, exponent, least in needed:
+        if not least <= exponent <= 120:
+            raise TargetError(f"{where}: needs a scale of 2**{exponent}, which float32 has not; its values are "
+                              "extreme: scale the data or the weights in front of it")
 
 
 def _typed(value: ir.Value, like: ir.Value) -> ir.Value:

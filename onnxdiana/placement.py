@@ -81,6 +81,8 @@ class Placement:
         self._group: dict[str, Group] = {}
         self._weights: dict[str, int] = {}
         self._preferred: dict[str, int] = {}
+        self._fitted: dict[str, tuple[int, int]] = {}
+        """Exponents of accumulator and output for which a layer was last found to fit, by its name."""
         self._tie()
 
     def solve(self, preferred: Mapping[str, int] | None = None) -> ScaleTable:
@@ -102,7 +104,6 @@ class Placement:
                 name = name_of(weight)
                 if name not in self._weights:
                     self._weights[name] = weight_exponent(graph.required_constant(weight), *self.target.weight)
-                self._fit_int32(layer)
         self._legalize()
         return self._table()
 
@@ -165,7 +166,10 @@ class Placement:
         peak, member = max(peaks)
         if peak == 0.0:
             return _DEAD
-        top = no_clip(peak, self.codes(member, -60)[1])
+        lo, hi = self.codes(member, -60)
+        if (lo, hi) == (0, 0):
+            return _DEAD  # clipped to zero
+        top = no_clip(peak, max(hi, -lo - 1))
         return min(range(top, top - FINER - 1, -1), key=lambda e: (self.cost(group, e), -e))
 
     # -- legality -----------------------------------------------------------------------------------------------------
@@ -183,6 +187,7 @@ class Placement:
         for attempt in range(64):
             changed = False
             for layer in self.network.layers:
+                changed |= self._fit_int32(layer)
                 out, source = self._of(layer.output), self._of(layer.inputs[0])
                 shift = out.exponent - self._accumulator(layer)
                 weight = layer.operator.weight(layer.node)
@@ -211,11 +216,14 @@ class Placement:
         else:
             out.exponent += missing
 
-    def _fit_int32(self, layer: Layer) -> None:
-        """Coarsen a weight until its layer's accumulator, bias included, stays well inside int32."""
+    def _fit_int32(self, layer: Layer) -> bool:
+        """Coarsen a weight until its layer's accumulator (bias and half included) is well inside int32; true if changed."""
         weight, bias = layer.operator.weight(layer.node), layer.operator.bias(layer.node)
-        assert weight is not None
+        out = self._of(layer.output).exponent
+        if weight is None or self._fitted.get(layer.name) == (self._accumulator(layer), out):
+            return False
         name = name_of(weight)
+        before = self._weights[name]
         w = graph.required_constant(weight)
         b = 0.0 if bias is None else float(np.abs(graph.required_constant(bias)).max(initial=0.0))
         for _ in range(64):
@@ -223,8 +231,10 @@ class Placement:
             codes = numerics.quantize(w, exponent, *self.target.weight, "half_even")
             products = int(numerics.weight_bound(codes, -128, 127).max(initial=0))
             offset = math.ldexp(b, -exponent - self._of(layer.inputs[0]).exponent) if b else 0.0
-            if products + offset < _HEADROOM * numerics.INT32_BOUND:
-                return
+            half = numerics.half(min(out - self._accumulator(layer), self.target.shift[1]))
+            if products + offset + half < _HEADROOM * numerics.INT32_BOUND:
+                self._fitted[layer.name] = self._accumulator(layer), out
+                return self._weights[name] != before
             self._weights[name] += 1
         raise TargetError(f"{graph.where(layer.node)}: the accumulator leaves 32 bits whatever the weight's scale; "
                           "the bias is extreme next to the input")

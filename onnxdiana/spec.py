@@ -22,6 +22,7 @@ _INTERNAL = ("Quantize", "Requantize", "Dequantize")
 
 SPELLINGS = {
     "AveragePool": "pool over the whole map (AdaptiveAvgPool2d(1)) or use a strided convolution",
+    "BatchNormalization": "export it in inference mode (model.eval()), with constant parameters",
     "ConvTranspose": "use a Resize to the larger map in front of the network, or a convolution",
     "Div": "fold the factor into the weights of a layer",
     "Elu": "train with ReLU",

@@ -77,7 +77,7 @@ def test_the_largest_bias() -> None:
 
 
 @pytest.mark.parametrize(("exponent", "weight_exponent", "shift", "where"), [
-    (-127, 0, 0, "tensor 'x'"), (127, 0, 0, "tensor 'x'"), (0, -127, 0, "tensor 'y'"), (100, 10, 17, "tensor 'y'"),
+    (-150, 30, 0, "tensor 'x'"), (121, -9, 0, "tensor 'x'"), (0, -127, 0, "tensor 'y'"), (100, 10, 11, "tensor 'y'"),
     (-100, -50, 31, "Gemm -> 'y'"), (100, 28, 0, "tensor 'y'"),
 ])
 def test_scales_that_float32_has_not(exponent: int, weight_exponent: int, shift: int, where: str) -> None:
@@ -88,7 +88,7 @@ def test_scales_that_float32_has_not(exponent: int, weight_exponent: int, shift:
 
 
 @pytest.mark.parametrize(("exponent", "weight_exponent", "shift"), [
-    (-126, 0, 0), (126, 0, 0), (0, -126, 0), (100, 26, 0), (-119, -30, 31),
+    (-149, 30, 0), (120, 0, 0), (0, -126, 0), (100, 20, 0), (-119, -30, 31),
 ])
 def test_the_last_scales_that_float32_has(exponent: int, weight_exponent: int, shift: int) -> None:
     build = GraphBuilder(2, exponent=exponent)

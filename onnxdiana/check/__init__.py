@@ -25,7 +25,7 @@ from onnxdiana.check.folder import PARTS, SAMPLES, Damaged, Folder, read
 from onnxdiana.check.models import model_findings, vector_findings
 from onnxdiana.check.parts import Parts, read_parts
 from onnxdiana.errors import CalibrationError
-from onnxdiana.exporting.artifacts import STORED_SAMPLES, Spellings, check, spell
+from onnxdiana.exporting.artifacts import STORED_SAMPLES, SYNTHETIC, Spellings, check, spell
 from onnxdiana.exporting.htvm import tensor_names
 from onnxdiana.graph import name_of, sample_shape
 from onnxdiana.integers import code_name
@@ -36,8 +36,6 @@ Arrays = Mapping[str, NDArray[Any]]
 
 MOST_SAMPLES = 64
 """Of the user's own data, evenly spread."""
-_SYNTHETIC = {"onnxdiana.synthetic_calibration": "true"}
-"""Stamp on the models of a run without calibration data."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ def _recomputed(found: Folder, data: object) -> tuple[list[str], tuple[LayerRepo
     specs = [InputSpec(name_of(v), sample_shape(v)) for v in parts.view.model.graph.inputs]
     stored = _stored_samples(found, specs)
     own = None if data is None else _evenly(open_data(data, specs), MOST_SAMPLES)
-    stamp = _SYNTHETIC if found.section("calibration").get("synthetic") is True else {}
+    stamp = SYNTHETIC if found.section("calibration").get("synthetic") is True else {}
     written = spell(parts.view, parts.table, parts.integer, parts.parameters, parts.fake, stamp)
     findings = list(model_findings(found, written))
     if written.htvm is not None:

@@ -31,6 +31,8 @@ from onnxdiana.validation import Agreement, agree, few
 
 STORED_SAMPLES = 16
 """Calibration samples in ``samples.npz``, for ``validate`` without data."""
+SYNTHETIC = {"onnxdiana.synthetic_calibration": "true"}
+"""Stamp on the two models for onnxruntime where no calibration data were given."""
 _JUDGED_SAMPLES = 4
 """Of these, how many the reference judges in every run; ``validate`` judges all."""
 
@@ -75,7 +77,8 @@ def sha256(data: bytes) -> str:
 
 def document(value: Mapping[str, Any]) -> bytes:
     """JSON, readable, the same bytes for equal values."""
-    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    return text.encode(errors="backslashreplace")  # a file name need not be text; this way it is a JSON escape
 
 
 def spell(
@@ -133,7 +136,7 @@ def write_artifacts(
         SpecViolation: two spellings disagree.
         OutputError: the folder cannot be written.
     """
-    metadata = {"onnxdiana.synthetic_calibration": "true"} if facts.calibration.synthetic else {}
+    metadata = SYNTHETIC if facts.calibration.synthetic else {}
     written = spell(view, table, integer, parameters, fake, metadata)
     samples = few(facts.calibration.kept, STORED_SAMPLES)
     agreement = check(view, written, integer, samples, _JUDGED_SAMPLES)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from onnxdiana import graph
 from onnxdiana.exporting.lower import interface_names, lower
-from onnxdiana.graph import Namer, name_of
+from onnxdiana.graph import EmitterNames, Namer, name_of
 from onnxdiana.integers import HANDOFF_INPUT
 from onnxdiana.rules.ops import operator
 
@@ -38,25 +38,18 @@ def handoff_obstacles(integer: ir.Model) -> list[str]:
     return found
 
 
-class _Surgeon:
+class _Surgeon(EmitterNames):
     """An :class:`~onnxdiana.graph.Emitter` on onnx-graphsurgeon."""
 
     def __init__(self, target: Any, reserved: set[str]) -> None:
         import onnx_graphsurgeon as gs
 
+        super().__init__({INPUT}, reserved - {INPUT})
         self._gs, self._graph = gs, target
-        self._reserved = set(reserved)
-        self._unique = Namer({INPUT} | reserved)
-
-    def _name(self, name: str) -> str:
-        if name in self._reserved and name != INPUT:
-            self._reserved.discard(name)
-            return name
-        return self._unique(name)
 
     def constant(self, name: str, array: NDArray[Any]) -> Any:
         """A float32 (or int64 shape) initializer."""
-        return self._gs.Constant(self._name(name), np.asarray(array, order="C"))  # keeps rank 0
+        return self._gs.Constant(self._unique(name), np.asarray(array, order="C"))  # keeps rank 0
 
     def add(self, op_type: str, inputs: Sequence[Any], output: str, **attrs: Any) -> Any:
         """A node with exactly these attributes."""

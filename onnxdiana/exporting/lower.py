@@ -37,5 +37,6 @@ def lower(
     for node in integer.graph:
         op = operator(node)
         feed = [values[v] for v in op.codes(node)]
+        emitter.begin(name_of(node.outputs[0]))
         values[node.outputs[0]] = choose(op)(node, feed, name_of(node.outputs[0]), emitter)
     return values

@@ -70,7 +70,7 @@ class Tensors:
                 self._own(tensor, f"{place}, attribute '{attribute.name}'")
 
     def _own(self, tensor: TensorProto, place: str) -> Array:
-        """The values of one tensor, which afterwards holds them itself."""
+        """The values of one tensor, which afterwards holds them itself, and nothing else."""
         kind, shape = tensor.data_type, list(tensor.dims)
         if kind not in _BYTES:
             raise ModelError(f"{place} is {type_name(kind)}: export the model with float32 weights")
@@ -88,6 +88,8 @@ class Tensors:
         elif tensor.HasField("raw_data") and len(tensor.raw_data) != size:
             raise ModelError(f"{place} of shape {shape} needs {size} bytes and has {len(tensor.raw_data)}: the file is "
                              "damaged, export the model again")
+        tensor.ClearField("doc_string")
+        tensor.ClearField("metadata_props")
         try:
             array: Array = numpy_helper.to_array(tensor)
         except Exception as error:

@@ -32,7 +32,7 @@ from onnxdiana.scales import ScaleTable
 ITERATIONS = 3
 _LEAST_SHARE = 0.1
 _MARGIN = 2**20
-"""Corrections stay this far inside the int32 range."""
+"""Corrected accumulators stay this far inside the int32 range, whatever the input."""
 
 
 def target_means(network: Network, table: ScaleTable, samples: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -130,23 +130,21 @@ def _corrected(
 
     def codes(change: NDArray[Any]) -> Iterator[NDArray[np.int8]]:
         """Of a few samples at a time, with a change to the bias: (C,)."""
-        offset = change.astype(np.int32).reshape(shape)
+        offset = change.astype(np.int64).astype(np.int32).reshape(shape)  # may wrap, and the sum then wraps back
         for start in range(0, len(acc), CHUNK):
             yield numerics.requantize(acc[start:start + CHUNK] + offset, shift, lo, hi, progress.walk.rounding)
 
     change: NDArray[Any] = np.zeros(acc.shape[1])
     if operator(node).weight(node) is not None and progress.measure:
-        bias = graph.required_constant(node.inputs[2]).astype(np.int64)
-        axes = (0, *range(2, acc.ndim))
-        room = numerics.INT32_BOUND - _MARGIN - np.maximum(acc.max(axis=axes), -acc.min(axis=axes)).astype(np.int64)
+        weight, bias = (graph.required_constant(v) for v in node.inputs[1:3])
+        limit = numerics.INT32_BOUND - _MARGIN - numerics.weight_bound(weight, -128, 127)
         per_channel = acc.size // acc.shape[1]
         for _ in range(ITERATIONS):
             total, inside = _statistics(codes(np.rint(change)), lo, hi)
             missing = targets[name] * per_channel - total
             change += 2.0**shift * missing / np.maximum(inside, _LEAST_SHARE * per_channel)
-            change = np.clip(change, -room, room)
-        limit = numerics.INT32_BOUND - _MARGIN
-        corrected = numerics.in_float32(np.clip(bias + np.rint(change).astype(np.int64), -limit, limit))
+            change = np.clip(change, -limit - bias, limit - bias)
+        corrected = numerics.in_float32(bias + np.rint(change).astype(np.int64))
         progress.biases[name_of(node.outputs[0]).removesuffix(".accumulator")] = corrected.astype(np.int32)
         change = corrected - bias
     return np.concatenate(list(codes(change)))

@@ -78,7 +78,8 @@ def recover(
     fake = round_parameters(chosen.view, chosen.table, halves=False)
     if means is not None:
         some = few(calibration.kept, _FAKE_SAMPLES)
-        fake = _with(fake, _corrected(chosen, some, means, "half_even", halves=False).biases)
+        targets = bias.target_means(chosen.view, chosen.table, some)
+        fake = _with(fake, _corrected(chosen, some, targets, "half_even", halves=False).biases)
     form = {name: "conv" if name in chosen.convolved else "pool" for name in sorted(names)}
     return Recovered(chosen.view, chosen.table, parameters, fake, form)
 

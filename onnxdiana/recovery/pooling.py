@@ -13,8 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxdiana import graph
-from onnxdiana.graph import name_of
-from onnxdiana.layers import network
+from onnxdiana.graph import Namer, name_of
 from onnxdiana.rules.ops import operator
 
 
@@ -25,26 +24,19 @@ def pools(model: ir.Model) -> list[ir.Node]:
 
 def must_convolve(model: ir.Model) -> set[str]:
     """Pools whose input can be negative: truncation and floor differ there, so only the conv form is exact."""
-    view = network(model)
-    bounds = {layer.output: layer.bounds for layer in view.layers}
-    names = set()
-    for node in pools(model):
-        source = view.source(operator(node).codes(node)[0])
-        clipped = node.inputs[0] is not None and _clipped(node.inputs[0])
-        if not clipped and bounds.get(source, (-math.inf, math.inf))[0] < 0:
-            names.add(name_of(node.outputs[0]))
-    return names
+    return {name_of(node.outputs[0]) for node in pools(model) if not _non_negative(node.inputs[0])}
 
 
-def _clipped(value: ir.Value) -> bool:
-    """Whether a clip of codes on the way makes them non-negative."""
-    node = value.producer()
-    while node is not None and not operator(node).requantizes:
-        bounds = operator(node).bounds(node)
-        if bounds is not None and bounds[0] >= 0:
-            return True
-        node = operator(node).codes(node)[0].producer()
-    return False
+def _non_negative(value: ir.Value | None) -> bool:
+    """Whether clips on every way to a tensor keep its codes from being negative."""
+    node = value.producer() if value is not None else None
+    if node is None:
+        return False
+    op = operator(node)
+    bounds = op.bounds(node)
+    if bounds is not None and bounds[0] >= 0:
+        return True
+    return not op.requantizes and all(_non_negative(source) for source in op.codes(node))
 
 
 def as_convolution(model: ir.Model, names: set[str]) -> ir.Model:
@@ -62,6 +54,7 @@ def _convert(g: ir.Graph, node: ir.Node) -> None:
     channels, *size = graph.sample_shape(source)
     count = math.prod(size)
     power = 2.0 ** round(math.log2(count))
+    unique = Namer(graph.all_names(g))
     behind = _linear_behind(result)
     if behind is not None and power != count:
         weight = behind.inputs[1]
@@ -70,10 +63,10 @@ def _convert(g: ir.Graph, node: ir.Node) -> None:
         if len(weight.uses()) == 1:
             graph.set_constant(weight, array)
         else:
-            behind.replace_input_with(1, graph.initializer(g, name_of(weight), array))
+            behind.replace_input_with(1, graph.initializer(g, unique(name_of(weight)), array))
     value = 1.0 / (power if behind is not None else count)
-    kernel = graph.initializer(g, f"{result.name}.weight", np.full((channels, 1, *size), value, dtype=np.float32))
-    bias = graph.initializer(g, f"{result.name}.bias", np.zeros(channels, dtype=np.float32))
+    kernel = graph.initializer(g, unique(f"{result.name}.weight"), np.full((channels, 1, *size), value, np.float32))
+    bias = graph.initializer(g, unique(f"{result.name}.bias"), np.zeros(channels, np.float32))
     rank = len(size)
     conv = ir.node("Conv", [source, kernel, bias], {
         "group": channels, "kernel_shape": size, "strides": [1] * rank, "pads": [0] * 2 * rank, "dilations": [1] * rank,

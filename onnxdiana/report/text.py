@@ -108,7 +108,7 @@ def _on_cpu(summary: Mapping[str, Any]) -> list[str]:
 def as_json(result: Artifacts) -> str:
     """The summary, and where it was written."""
     folder = None if result.folder is None else str(result.folder)
-    return json.dumps({**result.summary, "folder": folder}, indent=1, ensure_ascii=False)
+    return json.dumps({**result.summary, "folder": folder}, indent=1)
 
 
 def report(found: Report) -> str:
@@ -133,7 +133,7 @@ def report_json(found: Report) -> str:
         "layers": [{"tensor": layer.tensor, "sqnr_fake_quantized_db": _finite(layer.sqnr_fake),
                     "sqnr_db": _finite(layer.sqnr), "largest_code_distance": layer.distance}
                    for layer in found.layers],
-    }, indent=1, ensure_ascii=False)
+    }, indent=1)
 
 
 def _finite(value: float) -> float | None:

@@ -36,10 +36,6 @@ class Target:
 
     def codes(self, bounds: tuple[float, float], exponent: int) -> Codes:
         """Code range of a tensor with these real bounds: whole steps inside them, within the target's range."""
-        lo, hi = self.unsigned if bounds[0] >= 0 else self.signed
-        step = math.ldexp(1.0, exponent)
-        if bounds[0] > -math.inf:
-            lo = max(lo, math.ceil(bounds[0] / step))
-        if bounds[1] < math.inf:
-            hi = min(hi, math.floor(bounds[1] / step))
-        return min(lo, hi), hi
+        lowest, highest = self.unsigned if bounds[0] >= 0 else self.signed
+        lo, hi = (min(max(math.ldexp(bound, -exponent), lowest), highest) for bound in bounds)
+        return min(math.ceil(lo), math.floor(hi)), math.floor(hi)

@@ -28,7 +28,7 @@ class Clip(Operator):
     def bounds(self, node: ir.Node) -> tuple[float, float] | None:
         """Second and third input, infinite where absent."""
         lo, hi = (graph.constant(v) for v in [*node.inputs, None, None][1:3])
-        return -math.inf if lo is None else float(lo), math.inf if hi is None else float(hi)
+        return -math.inf if lo is None else float(lo.item()), math.inf if hi is None else float(hi.item())
 
     def code_range(self, node: ir.Node, inputs: Sequence[Codes]) -> Codes:
         """The input's range, clipped."""

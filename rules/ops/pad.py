@@ -23,7 +23,10 @@ def full_pads(node: ir.Node) -> list[int] | None:
         return None
     rank = len(shape)
     axes_input = node.inputs[3] if len(node.inputs) > 3 else None
-    axes = list(range(rank)) if axes_input is None else [int(a) % rank for a in graph.required_constant(axes_input)]
+    given = graph.constant(axes_input)
+    if axes_input is not None and given is None:
+        return None
+    axes = list(range(rank)) if given is None else [int(a) % rank for a in given]
     full = [0] * (2 * rank)
     for i, axis in enumerate(axes):
         full[axis], full[rank + axis] = int(pads[i]), int(pads[len(axes) + i])
@@ -39,7 +42,7 @@ class Pad(Operator):
         """Constant, non-negative pads off the batch axis; constant mode pads with zero."""
         pads = full_pads(node)
         if pads is None:
-            yield "the pads are computed in the graph; make them constants"
+            yield "the pads or their axes are computed in the graph; make them constants"
             return
         if min(pads) < 0:
             yield f"negative pads {pads} crop; use a slice"
@@ -47,7 +50,7 @@ class Pad(Operator):
             yield "the batch axis is padded; pad only the others"
         if graph.attribute(node, "mode", "constant") == "constant" and len(node.inputs) > 2:
             value = graph.constant(node.inputs[2])
-            if node.inputs[2] is not None and (value is None or float(value) != 0.0):
+            if node.inputs[2] is not None and (value is None or value.item() != 0.0):
                 yield "pads with a value other than 0; only zero, reflect, edge and wrap padding are quantized"
 
     def code_range(self, node: ir.Node, inputs: Sequence[Codes]) -> Codes:

@@ -1,4 +1,4 @@
-"""``model.qdq.onnx``: valid, scales the table's powers of two, each requantizer within a code of the integer model's."""
+"""``model.qdq.onnx``: valid, its scales the table's powers of two, each requantizer within a code of the integer model's."""
 
 from __future__ import annotations
 

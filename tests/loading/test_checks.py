@@ -116,6 +116,20 @@ def test_first_axis_of_impossible_size_is_open(size: int) -> None:
     assert not isinstance(shape[0], int)
 
 
+def test_types_that_no_version_of_onnx_has() -> None:
+    proto = model(CONV)
+    proto.graph.value_info.append(onnx.helper.make_tensor_value_info("a", 100, [1, 4, 4, 4]))
+    refused(proto, "not a valid ONNX model: 100 is not a valid DataType; export it again")
+
+
+def test_models_nested_too_deep_for_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(proto: ModelProto) -> None:
+        raise RecursionError
+
+    monkeypatch.setattr("onnxdiana.loading.check_text", fail)
+    refused(model(RELU), "'g' is too large or too deeply nested to be read here")
+
+
 def test_only_inputs_with_stored_values() -> None:
     proto = model(RELU)
     proto.graph.initializer.append(numpy_helper.from_array(np.zeros((1, 4), np.float32), "x"))

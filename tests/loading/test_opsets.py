@@ -239,6 +239,21 @@ def test_damaged_functions(body: str, message: str) -> None:
         load(function(body))
 
 
+def test_a_call_with_too_many_inputs() -> None:
+    proto = function("b = Relu(a)")
+    proto.graph.node[0].input.extend(["x", "x"])
+    with pytest.raises(ModelError, match="the model's functions cannot be inlined: .*; export it without functions"):
+        load(proto)
+
+
+def test_default_parameters_of_functions_are_checked() -> None:
+    proto = onnx.parser.parse_model(FUNCTIONS)
+    tensor = numpy_helper.from_array(np.array([1, np.nan], np.float32))
+    proto.functions[1].attribute_proto.append(onnx.helper.make_attribute("table", tensor))
+    with pytest.raises(ModelError, match=r"function 'shifted', attribute 'table' holds nan at \[1\]"):
+        load(proto)
+
+
 def test_a_reference_to_a_parameter_outside_of_a_function() -> None:
     proto = model("(float[N,4] x) => (float[N,4] y) { y = LeakyRelu<alpha: float = @slope>(x) }")
     with pytest.raises(ModelError, match=r"LeakyRelu -> 'y', attribute 'alpha', refers to a parameter"):

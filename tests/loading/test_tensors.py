@@ -125,6 +125,17 @@ def test_names_of_initializers() -> None:
     refused(proto, "one has no name")
 
 
+def test_what_exporters_note_on_tensors_is_forgotten() -> None:
+    """The same weights give the same files, whoever wrote them."""
+    proto = model("(float[N,4] x) => (float[N,4] y) <float[4] w> { c = Constant<value=float[4] {1,2,3,4}>() "
+                  "a = Add(x, c) y = Add(a, w) }")
+    plain = ir.to_proto(load(proto).model).SerializeToString(deterministic=True)
+    for tensor in (initializer(proto, "w"), proto.graph.node[0].attribute[0].t):
+        tensor.doc_string = "of yesterday"
+        tensor.metadata_props.add(key="a", value="b")
+    assert ir.to_proto(load(proto).model).SerializeToString(deterministic=True) == plain
+
+
 def test_sparse_tensors() -> None:
     proto = model()
     proto.graph.sparse_initializer.add().values.name = "w"

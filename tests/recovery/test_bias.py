@@ -11,7 +11,7 @@ import small_networks
 from integer_graphs import Case, GraphBuilder
 from numpy.typing import NDArray
 
-from onnxdiana import Config, fake_quantize, graph, integerize, map_to_hardware, numerics, prepare, reference
+from onnxdiana import Config, fake_quantize, graph, integerize, map_to_hardware, numerics, prepare, quantize, reference
 from onnxdiana.graph import name_of
 from onnxdiana.integers import Parameters, accumulator_bounds, code_name, round_parameters
 from onnxdiana.integers import integerize as build
@@ -211,3 +211,12 @@ def test_corrections_use_at_most_256_samples_evenly() -> None:
     quantized = fake_quantize(prepare(small_networks.model("chain")), data, Config(recover="fast"))
     assert quantized.calibration.kept_indices == tuple(range(0, 700, 4))
     np.testing.assert_array_equal(quantized.calibration.kept["x"], data[::4])
+
+
+@pytest.mark.parametrize("count", [40, 80, 256])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_both_quantized_models_are_corrected_alike(name: str, count: int) -> None:
+    """However many samples each is measured on, the means wanted are of the same ones."""
+    summary = quantize(small_networks.model(name), small_networks.samples(name, count)).summary["agreement"]
+    exact, fake = summary["sqnr_db"]["y"], summary["sqnr_fake_quantized_db"]["y"]
+    assert fake > exact - 1.5

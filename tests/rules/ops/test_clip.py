@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from integer_graphs import RELU, GraphBuilder, agree, ended
 
+from onnxdiana import graph
+
 LATE = "a clip with an upper bound that follows no layer"
 
 
@@ -49,6 +51,8 @@ def test_clip_of_codes(lo: float | None, hi: float | None, codes: tuple[int, int
     build.move("Clip", "x", "c", *bounds(lo, hi))
     case = ended(build, "c")
     x = np.resize(np.arange(-128, 128), (1, 300))
+    node = next(node for node in case.integer.graph if node.op_type == "Clip")
+    assert graph.attributes(node) == {"lo": codes[0], "hi": codes[1]}
     found = agree(case, [x], obstacle=LATE)
     assert (found["y.quantized"].min(), found["y.quantized"].max()) == codes
     np.testing.assert_array_equal(found["y.quantized"], np.clip(x, *codes))
@@ -59,6 +63,14 @@ def test_clip_of_codes(lo: float | None, hi: float | None, codes: tuple[int, int
 def test_a_clip_that_is_a_relu_on_codes_is_handed_over() -> None:
     build = GraphBuilder(20)
     agree(ended(build, build.move("Clip", "x", "c", *bounds(0.0, 127 / 8))))
+
+
+def test_bounds_of_one_axis() -> None:
+    """Which onnxruntime takes for scalars."""
+    build = GraphBuilder(20)
+    build.move("Clip", "x", "c", np.array([-1], np.float32), np.array([1], np.float32))
+    found = agree(ended(build, "c"), obstacle=LATE)
+    assert (found["y.quantized"].min(), found["y.quantized"].max()) == (-8, 8)
 
 
 @pytest.mark.parametrize("hi", [math.inf, 3.4e38])

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from integer_graphs import GraphBuilder, agree, ended
 
+from onnxdiana.rules.ops import operator
+
 PADS = [[0, 0, 1, 2, 0, 0, 0, 1], [0, 1, 0, 0, 0, 2, 0, 0], [0, 0, 3, 3, 0, 0, 3, 3], [0] * 8]
 MODES = ["constant", "reflect", "edge", "wrap"]
 WRAP = "Pad -> 'p': circular padding, which HTVM's importer does not know"
@@ -61,15 +63,16 @@ def test_spellings_of_the_same_pads(constants: tuple[Any, ...], attributes: dict
     np.testing.assert_array_equal(found["y.quantized"], expected.reshape(len(expected), -1))
 
 
-def test_zeros_join_the_range_of_the_codes() -> None:
-    """The bound of the layer behind counts them; edge padding brings in no new code."""
-    for mode, codes in (("constant", (0, 50)), ("edge", (10, 50))):
-        build = GraphBuilder(1, 3, 3, codes=(10, 50))
-        build.move("Pad", "x", "p", np.array([0, 0, 1, 1, 0, 0, 1, 1]), mode=mode)
-        case = build.build(build.conv("p", "y", np.full((1, 1, 3, 3), -1)))
-        assert case.table.layers["y"].accumulator_bound == 9 * codes[1]
-        found = agree(case)
-        assert found["y.accumulator"].min() == -9 * 50
+@pytest.mark.parametrize(("mode", "codes"), [("constant", (0, 50)), ("edge", (10, 50)), ("wrap", (10, 50))])
+def test_zeros_join_the_range_of_the_codes(mode: str, codes: tuple[int, int]) -> None:
+    """Other padding brings in no new code."""
+    build = GraphBuilder(1, 3, 3, codes=(10, 50))
+    build.move("Pad", "x", "p", np.array([0, 0, 1, 1, 0, 0, 1, 1]), mode=mode)
+    case = build.build(build.conv("p", "y", np.full((1, 1, 3, 3), -1)))
+    node = next(node for node in case.integer.graph if node.op_type == "Pad")
+    assert operator(node).code_range(node, [(10, 50)]) == codes
+    found = agree(case, obstacle=WRAP if mode == "wrap" else None)
+    assert case.table.layers["y"].accumulator_bound == 9 * 50 == -found["y.accumulator"].min()
 
 
 @pytest.mark.parametrize("mode", ["constant", "reflect", "edge"])
