@@ -65,12 +65,19 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     options = parser().parse_args(argv)
+    import logging
+
     from onnxdiana.errors import OnnxDianaError
 
+    if not logging.root.handlers:
+        logging.root.addHandler(logging.NullHandler())  # libraries' remarks on their inner life are not for the user
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # tensor names may be any text, terminals may not
     try:
-        return _COMMANDS[options.command](options)
+        with contextlib.redirect_stdout(sys.stderr):  # what data functions and targets print is no result
+            status, result = _COMMANDS[options.command](options)
+        _print(result)
+        return status
     except OnnxDianaError as error:
         _say(f"error: {error}")
         return EXIT_INPUT
@@ -106,7 +113,7 @@ def _imports() -> Iterator[None]:
         gc.enable()
 
 
-def _quantize(options: argparse.Namespace) -> int:
+def _quantize(options: argparse.Namespace) -> tuple[int, str]:
     with _imports():
         from onnxdiana import config, pipeline
         from onnxdiana.report import text
@@ -131,18 +138,16 @@ def _quantize(options: argparse.Namespace) -> int:
         quiet=options.quiet)
     for note in text.notes(result):
         say(note)
-    _print(text.as_json(result) if options.json else text.table(result))
-    return EXIT_OK
+    return EXIT_OK, text.as_json(result) if options.json else text.table(result)
 
 
-def _validate(options: argparse.Namespace) -> int:
+def _validate(options: argparse.Namespace) -> tuple[int, str]:
     with _imports():
         from onnxdiana import check
         from onnxdiana.report import text
 
     report = check.validate(options.folder, options.data)
-    _print(text.report_json(report) if options.json else text.report(report))
-    return EXIT_OK if report.ok else EXIT_CHECK
+    return EXIT_OK if report.ok else EXIT_CHECK, text.report_json(report) if options.json else text.report(report)
 
 
 def _print(result: str) -> None:

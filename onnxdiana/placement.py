@@ -217,7 +217,7 @@ class Placement:
             out.exponent += missing
 
     def _fit_int32(self, layer: Layer) -> bool:
-        """Coarsen a weight until its layer's accumulator (bias and half included) is well inside int32; true if changed."""
+        """Coarsen a weight until the accumulator, bias and half included, is well inside int32; true if it changed."""
         weight, bias = layer.operator.weight(layer.node), layer.operator.bias(layer.node)
         out = self._of(layer.output).exponent
         if weight is None or self._fitted.get(layer.name) == (self._accumulator(layer), out):

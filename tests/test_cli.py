@@ -137,6 +137,19 @@ def test_quiet_says_nothing(tmp_path: Path) -> None:
         assert part in loud
 
 
+def test_what_others_print_is_no_result(desk: Desk) -> None:
+    """Data functions may print, libraries may log."""
+    (desk.folder / "loader.py").write_text(
+        "import logging\nimport numpy as np\nprint('loading')\n"
+        "def batches():\n    print('reading')\n    logging.getLogger('library').warning('remark')\n"
+        "    yield np.ones((2, 3, 8, 8))\n")
+    outcome = finish(start("quantize", "net.onnx", "-o", "out", "--calib", "loader:batches", "--json", "-q",
+                           folder=desk.folder))
+    assert outcome.status == 0
+    assert outcome.json["calibration"]["samples"] == 2
+    assert set(outcome.err.split()) == {"loading", "reading"}
+
+
 def test_no_progress_where_nobody_watches(desk: Desk) -> None:
     outcome = finish(start("quantize", "net.onnx", "-o", "out", "--calib", str(desk.save("x.npy", x=SAMPLES)),
                            folder=desk.folder))
@@ -326,6 +339,21 @@ def test_missing_data(desk: Desk) -> None:
     desk.save("train.npz", x=SAMPLES)
     desk.refused("no such file (did you mean 'train.npz'?)", options=["--calib", desk.folder / "trian.npz"])
     desk.refused("cannot import 'no_module'", options=["--calib", "no_module:batches"])
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    ("import sys\nsys.exit(0)", "cannot import 'MODULE' (SystemExit: 0)"),
+    ("def batches():\n    raise SystemExit(0)", "the data function raised SystemExit: 0: repair it"),
+    ("def batches():\n    yield 1 / 0", "the data function raised ZeroDivisionError: division by zero: repair it"),
+    ("def batch():\n    pass", "module 'MODULE' has no 'batches' (did you mean 'batch'?)"),
+    ("def batches():\n    yield [[1.0]]", "input 'x'"),
+])
+def test_broken_data_functions(desk: Desk, content: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(desk.folder)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    module = f"loader_{abs(hash(content))}"
+    (desk.folder / f"{module}.py").write_text(content)
+    desk.refused(f"{module}:batches", message.replace("MODULE", module), options=["--calib", f"{module}:batches"])
 
 
 def test_labels_that_do_not_fit(desk: Desk) -> None:

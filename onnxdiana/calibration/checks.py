@@ -131,7 +131,7 @@ def user_code(where: str) -> Iterator[None]:
     """Whatever the user's function raises becomes a CalibrationError."""
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise CalibrationError(
             f"{where}: the data function raised {type(error).__name__}: {error}: repair it"
         ) from error

@@ -141,7 +141,7 @@ def _import_function(text: str) -> Callable[[], object]:
     try:
         importlib.invalidate_caches()
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise CalibrationError(
             f"{text}: cannot import {module_name!r} ({type(error).__name__}: {error}): repair it, install it, or run "
             "from the folder it lies in"

@@ -1,4 +1,4 @@
-"""``model.qdq.onnx``: valid, its scales the table's powers of two, each requantizer within a code of the integer model's."""
+"""``model.qdq.onnx``: valid, scales those of the table, each requantizer within a code of the integer model."""
 
 from __future__ import annotations
 

@@ -242,7 +242,7 @@ def test_damaged_functions(body: str, message: str) -> None:
 def test_a_call_with_too_many_inputs() -> None:
     proto = function("b = Relu(a)")
     proto.graph.node[0].input.extend(["x", "x"])
-    with pytest.raises(ModelError, match="the model's functions cannot be inlined: .*; export it without functions"):
+    with pytest.raises(ModelError, match=r"the model.s functions cannot be inlined: .*; export it without functions"):
         load(proto)
 
 
