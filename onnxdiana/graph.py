@@ -112,7 +112,7 @@ def initializer(graph: ir.Graph, name: str, array: NDArray[Any]) -> ir.Value:
     while candidate in taken:
         number += 1
         candidate = f"{name}_{number}"
-    array = np.ascontiguousarray(array)
+    array = np.asarray(array, order="C")
     value = ir.Value(
         name=candidate,
         type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
@@ -125,7 +125,7 @@ def initializer(graph: ir.Graph, name: str, array: NDArray[Any]) -> ir.Value:
 
 def set_constant(value: ir.Value, array: NDArray[Any]) -> None:
     """Give an initializer another array of the same type, under the same name."""
-    value.const_value = ir.Tensor(np.ascontiguousarray(array), name=value.name)
+    value.const_value = ir.Tensor(np.asarray(array, order="C"), name=value.name)
     value.shape = ir.Shape(array.shape)
 
 

@@ -206,7 +206,8 @@ class Placement:
                           "check the model for weights of extreme size")
 
     def _raise(self, out: Group, source: Group, missing: int, weight: ir.Value | None, attempt: int) -> None:
-        if weight is not None and (out is source or attempt > 16):
+        collapsed = any(lo == hi for lo, hi in (self.codes(m, out.exponent + missing) for m in out.members))
+        if weight is not None and (out is source or collapsed or attempt > 16):
             self._weights[name_of(weight)] -= missing
             return
         coarser = self.cost(out, out.exponent + missing) - self.cost(out, out.exponent)
