@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from onnxdiana.errors import OutputError as OutputError
     from onnxdiana.errors import ScaleTableError as ScaleTableError
     from onnxdiana.errors import SpecViolation as SpecViolation
+    from onnxdiana.errors import SyntheticDataWarning as SyntheticDataWarning
     from onnxdiana.errors import TargetError as TargetError
     from onnxdiana.errors import UnsupportedOpError as UnsupportedOpError
     from onnxdiana.exporting.artifacts import Artifacts as Artifacts
@@ -52,7 +53,7 @@ _HOMES = {
     "check": ["validate"],
     "config": ["Config"],
     "errors": ["CalibrationError", "ConfigError", "HandoffError", "ModelError", "OnnxDianaError", "OutputError",
-               "ScaleTableError", "SpecViolation", "TargetError", "UnsupportedOpError"],
+               "ScaleTableError", "SpecViolation", "SyntheticDataWarning", "TargetError", "UnsupportedOpError"],
     "exporting.artifacts": ["Artifacts"],
     "pipeline": ["FakeQuantized", "Mapped", "Prepared", "Quantized", "export", "fake_quantize", "integerize",
                  "map_to_hardware", "prepare", "quantize", "with_evaluation"],

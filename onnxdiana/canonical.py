@@ -217,7 +217,8 @@ def prove(original: ir.Model, canonical: Canonical, batches: Sequence[Batch], ru
         The largest relative difference over all outputs and batches.
 
     Raises:
-        ModelError: the original cannot be run, or its answer for one sample depends on the others in the batch.
+        ModelError: the original cannot be run, its answer for one sample depends on the others in the batch, or it
+            answers NaN or infinity.
         SpecViolation: larger than :data:`TOLERANCE`; names the rule after which it appears.
     """
     before = Runner(_runnable(original))
@@ -235,6 +236,11 @@ def prove(original: ir.Model, canonical: Canonical, batches: Sequence[Batch], ru
     error, finding = compare(canonical.model)
     if error <= TOLERANCE:
         return error
+    for answers in expected:
+        for name, values in answers.items():
+            if not np.isfinite(values).all():
+                raise ModelError(f"output '{name}' of the model is NaN or infinite on these inputs: check the scale of "
+                                 "the data and the model's weights")
     culprits: list[str] = []
 
     def watch(rule: str, model: ir.Model) -> None:
@@ -245,8 +251,8 @@ def prove(original: ir.Model, canonical: Canonical, batches: Sequence[Batch], ru
     if culprits == [""]:
         raise ModelError(f"run sample by sample, the model answers otherwise than on a whole batch: {finding}; every "
                          "operator must keep samples apart, on its first axis")
-    culprit = f"rule '{culprits[0]}'" if culprits else "the rules"
     last = canonical.applied[-1][0] if canonical.applied else "none"
+    culprit = f"rule '{culprits[0] if culprits else last}'"
     raise SpecViolation(
         f"canonicalization changed the model: {finding}; it first shows after {culprit} (last rule applied: '{last}')"
     )

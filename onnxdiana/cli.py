@@ -12,6 +12,7 @@ import gc
 import io
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -116,6 +117,7 @@ def _imports() -> Iterator[None]:
 def _quantize(options: argparse.Namespace) -> tuple[int, str]:
     with _imports():
         from onnxdiana import config, pipeline
+        from onnxdiana.errors import SyntheticDataWarning
         from onnxdiana.report import text
 
     given = config.read(options.config) if options.config else {}
@@ -125,7 +127,7 @@ def _quantize(options: argparse.Namespace) -> tuple[int, str]:
     say = _silent if options.quiet else _say
     model = Path(options.model)
     calibration = options.calib
-    beside = model.parent / f"{model.stem}.calib.npz"
+    beside = pipeline.calibration_beside(model)
     if calibration is None and os.path.isfile(beside):
         calibration = str(beside)
         say(f"calibrating on {beside.name}, found beside the model")
@@ -133,9 +135,10 @@ def _quantize(options: argparse.Namespace) -> tuple[int, str]:
         say("WARNING: no calibration data; drawing SYNTHETIC inputs. Scales and figures mean little. "
             f"Give --calib DATA, or put {beside.name} beside the model.")
     folder = Path(options.output or f"{model.stem}.diana")
-    result = pipeline.quantize(
-        model, calibration, folder, evaluation=options.eval, config=settings, force=options.force,
-        quiet=options.quiet)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntheticDataWarning)  # said above, with what to do
+        result = pipeline.quantize(model, calibration, folder, evaluation=options.eval, config=settings,
+                                   force=options.force, quiet=options.quiet)
     for note in text.notes(result):
         say(note)
     return EXIT_OK, text.as_json(result) if options.json else text.table(result)

@@ -1,7 +1,7 @@
 """An int32 interpreter of HTVM's dialect: what its compiler makes of ``htvm/model.onnx``, exact for every accumulator.
 
-The file types every tensor float32; which integers a tensor holds follows from its place in a pattern (htvm-contract,
-1.2). Here each tensor carries that place as a :class:`Kind`, each operator says which kinds it takes, and anything else
+The file types every tensor float32; which integers a tensor holds follows from its place in a pattern (see
+docs/htvm-dialect.md). Here each tensor carries that place as a :class:`Kind`, each operator says which kinds it takes, and anything else
 is refused:
 
 =============  ====================================================================================================
@@ -261,7 +261,7 @@ def _min(node: _Node) -> _Value:
 def _global_average_pool(node: _Node) -> _Value:
     x = _codes(node, rank=4)
     total = _accumulator(node, x.sum(axis=(2, 3), keepdims=True, dtype=np.int64)).array
-    # numpy's // floors; HTVM's C truncates (htvm-contract, 1.7)
+    # numpy's // floors; HTVM's C truncates (docs/htvm-dialect.md, 2)
     return _Value(Kind.POOLED, np.sign(total) * (np.abs(total) // math.prod(x.shape[2:])))
 
 

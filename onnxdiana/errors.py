@@ -53,3 +53,7 @@ class HandoffError(OnnxDianaError):
 
 class SpecViolation(Exception):
     """A stage broke the contract of the next one: a bug of ours, not of the user's model."""
+
+
+class SyntheticDataWarning(UserWarning):
+    """No calibration data were given: inputs are drawn at random, so scales and figures mean little."""

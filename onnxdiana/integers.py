@@ -183,7 +183,7 @@ def _move(
 def accumulator_bounds(integer: ir.Model) -> dict[str, int]:
     """Largest magnitude of every accumulator, from the actual weights, biases and code ranges, by layer name.
 
-    ``A = max over channels of (sum |q_w| * max|q_x| + |q_b|)`` for a linear layer (numerics.md).
+    ``A = max over channels of (sum |q_w| * max|q_x| + |q_b|)`` for a linear layer (docs/numerics.md).
     """
     ranges: dict[ir.Value, tuple[int, int]] = {}
     bounds: dict[str, int] = {}

@@ -87,12 +87,12 @@ def weight_bound(weight: Array, lo: int, hi: int, out_axis: int = 0) -> NDArray[
 
 
 def accumulator_bound(weight: Array, bias: Array, lo: int, hi: int) -> int:
-    """``A = max over channels of (sum |q_w| * max|q_x| + |q_b|)``, the proof that an accumulator fits (numerics.md)."""
+    """``A = max over channels of (sum |q_w| * max|q_x| + |q_b|)``: the proof that it fits (docs/numerics.md)."""
     return int((weight_bound(weight, lo, hi) + np.abs(bias.astype(np.int64))).max(initial=0))
 
 
 def in_float32(integers: Array) -> NDArray[np.int64]:
-    """The nearest integers that float32 holds exactly: HTVM's dialect carries biases in it (htvm-contract, 1.1)."""
+    """The nearest integers that float32 holds exactly: HTVM's dialect carries biases in it (docs/htvm-dialect.md)."""
     return integers.astype(np.float32).astype(np.int64)
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +23,13 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from onnxdiana import canonical, graph, integers, loading, placement, sensitivity, targets
 from onnxdiana.calibration import Calibration, DataSource, InputSpec, calibrate, open_data, synthetic_data
 from onnxdiana.canonical import Canonical
 from onnxdiana.config import Config
-from onnxdiana.errors import TargetError
+from onnxdiana.errors import SyntheticDataWarning, TargetError
 from onnxdiana.exporting.artifacts import Artifacts, write_artifacts
 from onnxdiana.exporting.folder import check_free
 from onnxdiana.graph import name_of
@@ -135,22 +137,35 @@ def fake_quantize(prepared: Prepared, data: object = None, config: Config | None
     model = prepared.canonical.model
     convolved = network(pooling.as_convolution(model, {name_of(n.outputs[0]) for n in pooling.pools(model)}))
     calibration = calibrate(convolved, source, config.batch, quiet=quiet)
-    some = {name: x[:4] for name, x in calibration.kept.items()}
-    difference = canonical.prove(
-        prepared.loaded.model, Canonical(convolved.model, prepared.canonical.applied), [some])
     preferred = sensitivity.output_exponents(convolved, calibration, target)
 
     def place(view: Network, more: Mapping[str, int] | None) -> ScaleTable:
         return placement.place(view, calibration, target, {**preferred, **(more or {})})
 
     found = fast.recover(model, calibration, convolved, place, corrections=config.recover == "fast")
+    difference = _proven(prepared, found, {name: x[:4] for name, x in calibration.kept.items()})
     return FakeQuantized(prepared, calibration, found.view, found.table, found.parameters, found.fake, found.pooling,
-                         max(difference, prepared.difference), config)
+                         difference, config)
+
+
+def _proven(prepared: Prepared, found: fast.Recovered, samples: Mapping[str, NDArray[Any]]) -> float:
+    """Largest relative difference to the original: of the canonical graph, and of the one with pools in their form."""
+    applied = (*prepared.canonical.applied, ("global_average_pool", len(found.pooling)))
+    original = prepared.loaded.model
+    return max(prepared.difference, canonical.prove(original, prepared.canonical, [samples]),
+               canonical.prove(original, Canonical(found.view.model, applied), [samples]))
+
+
+def calibration_beside(model: Path) -> Path:
+    """Where calibration data for a model file are looked for when none are given: ``MODEL.calib.npz``."""
+    return model.parent / f"{model.stem}.calib.npz"
 
 
 def data_source(prepared: Prepared, data: object, config: Config) -> DataSource:
-    """Calibration data as a stream, or synthetic inputs where none are given."""
+    """Calibration data as a stream, or synthetic inputs, with a warning, where none are given."""
     if data is None:
+        warnings.warn("no calibration data; drawing SYNTHETIC inputs. Scales and figures mean little",
+                      SyntheticDataWarning, stacklevel=3)
         return synthetic_data(prepared.inputs, seed=config.seed)
     return open_data(data, prepared.inputs)
 
@@ -206,7 +221,8 @@ def export(
     q = quantized.mapped.quantized
     facts = Facts(
         loaded=q.prepared.loaded, applied=q.prepared.canonical.applied, difference=q.difference,
-        calibration=q.calibration, pooling=q.pooling, target=quantized.mapped.target, config=q.config,
+        calibration=q.calibration, pooling=q.pooling, target=quantized.mapped.target,
+        config=dataclasses.replace(q.config, core=quantized.mapped.core),
         evaluation=quantized.evaluation,
     )
     return write_artifacts(None if folder is None else Path(folder), q.view, quantized.table, quantized.integer,
@@ -232,7 +248,7 @@ def quantize(
 
     Args:
         model: as for :func:`prepare`.
-        calibration: as for :func:`fake_quantize`.
+        calibration: as for :func:`fake_quantize`; None looks for ``MODEL.calib.npz`` beside the model first.
         output: folder to write; None writes nothing and returns the files' contents.
         evaluation: data never used for calibration; with an array named ``labels`` quality is task accuracy.
         config: options.
@@ -243,9 +259,11 @@ def quantize(
         The files, the summary, and the agreement of all spellings.
     """
     config = config or Config()
+    path = Path(model) if isinstance(model, str | os.PathLike) else None
     if output is not None:
-        guard = Path(model) if isinstance(model, str | os.PathLike) else None
-        check_free(Path(output), force=force, guard=guard)
+        check_free(Path(output), force=force, guard=path)
+    if calibration is None and path is not None and os.path.isfile(calibration_beside(path)):
+        calibration = calibration_beside(path)
     prepared = prepare(model, seed=config.seed)
     quantized = integerize(map_to_hardware(fake_quantize(prepared, calibration, config, quiet=quiet)))
     if evaluation is not None:

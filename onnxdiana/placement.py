@@ -27,6 +27,7 @@ from onnxdiana.calibration import Calibration
 from onnxdiana.errors import TargetError
 from onnxdiana.graph import name_of
 from onnxdiana.layers import Layer, Network
+from onnxdiana.rules.ops import operator
 from onnxdiana.scales import LayerScale, ScaleTable, TensorScale
 from onnxdiana.targets import Target
 
@@ -121,8 +122,6 @@ class Placement:
         for value in self.network.quantized:
             parent[name_of(value)] = name_of(value)
         outputs = {layer.node: layer.output for layer in self.network.layers}
-        from onnxdiana.rules.ops import operator
-
         for node in self.network.model.graph:
             if node in self.network.fused:
                 continue

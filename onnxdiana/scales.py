@@ -1,6 +1,6 @@
 """The scale table (``scales.json``): the one truth about exponents that the ONNX side and the torch side share.
 
-Exponents are integers, never floats, so that two tables can be compared for equality (numerics.md, "The scale table").
+Exponents are integers, never floats, so that two tables can be compared for equality (docs/numerics.md).
 """
 
 from __future__ import annotations

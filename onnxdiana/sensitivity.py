@@ -2,8 +2,8 @@
 
 A tensor's rare large values are often best clipped: what they lose hardly reaches the output, and every other value
 gains a bit. So each exponent around the tensor-wise best is tried where it counts: the float model runs with that one
-tensor (or group of tied tensors) quantized, and the exponent of least squared output error wins (accuracy-notes,
-section 2, "Input exponent by output error"; here for every tensor).
+tensor (or group of tied tensors) quantized, and the exponent of least squared output error wins
+(docs/accuracy.md).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from onnxdiana import graph, numerics
 from onnxdiana.calibration import Calibration
 from onnxdiana.graph import Namer, name_of
 from onnxdiana.layers import Network
+from onnxdiana.numerics import Rounding
 from onnxdiana.placement import Group, Placement
 from onnxdiana.rules.ops import operator
 from onnxdiana.runtime import Runner, length
@@ -126,11 +127,15 @@ class _Bench:
         """Input that carries the error of a tensor, and its rank, by the tensor's name."""
         self._absorbing: dict[str, list[tuple[str, NDArray[Any]]]] = {}
         """Layers behind a graph input: names of their outputs, and their weights' sums (1, C, 1, ...)."""
+        self._rounding: dict[str, Rounding] = {}
+        """Of the trials of a graph input."""
         unique = Namer(graph.all_names(clone.graph))
         values = {v.name: v for v in (*clone.graph.inputs, *(v for node in clone.graph for v in node.outputs))}
         for name in tried:
             if name in self._inputs:
-                layers = [(node.outputs[0], _sums(node)) for node in _layers_behind(values[name])]
+                later = _absorbed_later(values[name])
+                self._rounding[name] = "half_even" if later else "floor"
+                layers = [] if later else [(node.outputs[0], _sums(node)) for node in _layers_behind(values[name])]
                 self._absorbing[name] = [(name_of(value), sums) for value, sums in layers]
                 for value, _ in layers:
                     self._adjustable(clone.graph, value, unique)
@@ -173,9 +178,8 @@ class _Bench:
         count = length(feed)
         feed |= {name: np.zeros((count, *(1,) * (rank - 1)), np.float32) for name, rank in self._errors.values()}
         for name in members:
-            entry = name in self._inputs
             codes = numerics.quantize(values[name], exponent, *self._placement.codes(name, exponent),
-                                      "floor" if entry else "half_even")
+                                      self._rounding.get(name, "half_even"))
             error = numerics.dequantize(codes, exponent) - values[name]
             feed[self._errors[name][0]] = error
             # Floor takes half a step from every value, and the next layer's bias gives it back: too much so at
@@ -195,6 +199,26 @@ def _layers_behind(value: ir.Value) -> Iterator[ir.Node]:
             yield node
         elif not op.requantizes and op.bounds(node) is None and len(op.codes(node)) == 1:
             yield from _layers_behind(node.outputs[0])
+
+
+def _absorbed_later(value: ir.Value) -> bool:
+    """Whether biases give an input's half step back on every way, on some of them only behind an Add or a clip.
+
+    What is lost in between is then no loss at the output, and which bias makes up for it is not followed here.
+    """
+    behind, directly, stack = set[ir.Value](), True, [value]
+    while stack:
+        source = stack.pop()
+        if source.is_graph_output():
+            return False
+        for node in dict.fromkeys(use.node for use in source.uses()):
+            op = operator(node)
+            if op.weight(node) is not None or node.outputs[0] in behind:
+                continue
+            directly &= not op.requantizes and op.bounds(node) is None and len(op.codes(node)) == 1
+            behind.add(node.outputs[0])
+            stack.append(node.outputs[0])
+    return not directly
 
 
 def _sums(layer: ir.Node) -> NDArray[Any]:

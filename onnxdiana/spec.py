@@ -41,7 +41,7 @@ SPELLINGS = {
     "Scan": "export a traced model without control flow",
     "Sigmoid": "end the model before it and apply it to the dequantized output",
     "Softmax": "end the model before it and apply it to the dequantized output",
-    "Sub": "fold the constant into the bias of a layer",
+    "Sub": "fold a constant into the bias of a layer; of two tensors, negate the weights in front of one and add",
     "Tanh": "train with ReLU",
 }
 

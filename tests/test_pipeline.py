@@ -213,7 +213,31 @@ def test_the_batch_changes_nothing(model: onnx.ModelProto, data: np.ndarray, res
     assert without(found.files, "options.batch") == without(result.files, "options.batch")
 
 
+def test_the_call_looks_for_data_beside_the_model() -> None:
+    found = quantize(DIGITS / "resnet8.onnx").summary["calibration"]
+    assert (found["source"], found["synthetic"]) == ("resnet8.calib.npz", False)
+
+
+def test_the_core_asked_for_between_the_steps_counts(model: onnx.ModelProto, data: np.ndarray, tmp_path: Path) -> None:
+    mapped = map_to_hardware(fake_quantize(prepare(model), data), core="cpu")
+    artifacts = export(integerize(mapped), tmp_path / "out")
+    assert artifacts.summary["options"]["core"] == "cpu"
+    assert set(artifacts.summary["totals"]["macs_by_core"]) == {"cpu"}
+    assert onnxdiana.validate(tmp_path / "out").ok
+
+
+def test_an_output_unlike_the_float_one_is_warned_of(data: np.ndarray, result: Artifacts) -> None:
+    poor = {**result.summary["agreement"], "sqnr_db": dict.fromkeys(result.summary["agreement"]["sqnr_db"], 3.0)}
+    layers = [{**entry, "sqnr_db": 4.0} for entry in result.summary["layers"]]
+    notes = text.notes(dataclasses.replace(result, summary={**result.summary, "agreement": poor, "layers": layers}))
+    assert any("WARNING: the integer model answers little like the float one" in line for line in notes)
+    assert any(f"-> '{layers[0]['output']}'" in line and "first layer below" in line for line in notes)
+    assert not any("answers little" in line for line in text.notes(result))
+
+
 def test_no_data_draws_synthetic_inputs_and_says_so(model: onnx.ModelProto) -> None:
+    with pytest.warns(onnxdiana.SyntheticDataWarning, match="SYNTHETIC"):
+        fake_quantize(prepare(model))
     found = quantize(model)
     assert found.summary["calibration"] | {"correction_samples": None} == {
         "source": "synthetic", "sha256": None, "synthetic": True, "samples": 64, "correction_samples": None}

@@ -44,7 +44,7 @@ def test_round_trip() -> None:
 
 
 def test_the_document_is_the_published_one() -> None:
-    """The torch side reads exactly this (numerics.md)."""
+    """The torch side reads exactly this (docs/numerics.md)."""
     assert document() == {
         "format": "onnxdiana.scales", "version": 1, "model": {"sha256": "ab" * 32}, "target": "diana",
         "tensors": {

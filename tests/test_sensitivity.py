@@ -223,3 +223,16 @@ def test_tensors_without_values_are_left_alone() -> None:
     proto = tiny.with_values(tiny.model(BOUNDED), w=0 * IDENTITY)
     view, calibration = calibrated(proto, np.zeros((4, 64), np.float32))
     assert output_exponents(view, calibration, DIANA) == {}
+
+
+@pytest.mark.parametrize(("text", "rounding"), [
+    ("a = Conv(x, w)  y = Conv(a, w)", "floor"),
+    ("a = Conv(x, w)  s = Add(a, x)  y = Conv(s, w)", "half_even"),
+    ("r = Relu(x)  y = Conv(r, w)", "half_even"),
+    ("a = Conv(x, w)  y = Add(a, x)", "floor"),
+], ids=["a layer", "an add before a layer", "a clip before a layer", "an add that nothing makes up for"])
+def test_the_half_step_of_an_input_is_no_loss_where_a_later_bias_gives_it_back(text: str, rounding: str) -> None:
+    proto = tiny.model(f"(float[N,2,4,4] x) => (float[N,2,4,4] y) <float[2,2,1,1] w> {{ {text} }}")
+    view, calibration = calibrated(proto, np.random.default_rng(0).uniform(-1, 1, (5, 2, 4, 4)).astype(np.float32))
+    bench = sensitivity._Bench(view, Placement(view, calibration, DIANA), ["x"])
+    assert bench._rounding == {"x": rounding}

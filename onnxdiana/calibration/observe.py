@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from typing import NoReturn
 import numpy as np
 from tqdm import tqdm
 
+from onnxdiana import graph
 from onnxdiana.calibration.batches import Array, Arrays, length, rechunk
 from onnxdiana.calibration.histogram import Histogram
 from onnxdiana.calibration.sources import DataSource
@@ -20,6 +22,10 @@ from onnxdiana.layers import Network
 from onnxdiana.runtime import CHUNK, Runner
 
 MAX_KEPT = 256
+"""Samples kept for the corrections, at most."""
+KEPT_BYTES = 2**26
+"""Of the largest tensor over all kept samples, at 4 bytes an element: of large maps, fewer samples are kept."""
+_LEAST_KEPT = 16
 _TERMINAL = 80, 24
 """Size of a terminal that does not tell its own (a serial line); tqdm by itself would show nothing there."""
 
@@ -92,7 +98,8 @@ def calibrate(network: Network, source: DataSource, batch: int = 64, *, quiet: b
     inputs = [v.name for v in network.model.graph.inputs if v.name]
     runner = Runner(network.model, [n for n in names if n not in inputs])
     histograms = {name: Histogram() for name in names}
-    kept = _Kept(MAX_KEPT)
+    largest = max(4 * math.prod(graph.sample_shape(v)) for v in network.quantized)
+    kept = _Kept(max(_LEAST_KEPT, min(MAX_KEPT, KEPT_BYTES // largest)))
     done = 0
     with _progress(source.length, quiet) as bar:
         for chunk in rechunk(source.batches(batch), CHUNK):

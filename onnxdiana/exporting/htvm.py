@@ -1,4 +1,4 @@
-"""``htvm/model.onnx``: float32-typed, integer-valued, only the operators of HTVM's dialect (htvm-contract, section 1).
+"""``htvm/model.onnx``: float32-typed, integer-valued, only the operators of HTVM's dialect (docs/htvm-dialect.md).
 
 Written afresh with onnx-graphsurgeon: one default domain, opset 13, IR 8, no metadata, batch 1, one input called
 ``input``, one output.

@@ -6,7 +6,8 @@ tensor (the output of its QuantizeLinear) have the same name as in the other spe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from onnxdiana import graph
 from onnxdiana.graph import Namer, name_of
 from onnxdiana.integers import Parameters, accumulator_exponent, code_name
 from onnxdiana.layers import Network, network
-from onnxdiana.scales import ScaleTable
+from onnxdiana.scales import ScaleTable, TensorScale
 
 
 class _Inserter:
@@ -31,7 +32,7 @@ class _Inserter:
     def constant(self, name: str, array: NDArray[Any]) -> ir.Value:
         return graph.initializer(self._graph, self.unique(name), array)
 
-    def node(self, op_type: str, inputs: list[ir.Value], output: str, dtype: ir.DataType,
+    def node(self, op_type: str, inputs: Sequence[ir.Value | None], output: str, dtype: ir.DataType,
              shape: ir.Shape | None) -> ir.Value:
         value = ir.Value(name=output, type=ir.TensorType(dtype), shape=shape)
         ir.node(op_type, inputs, outputs=[value], name=self._node_name(output))
@@ -75,14 +76,27 @@ def fake_quantize(
         if len(node.inputs) < 3:
             node.resize_inputs(3)
         node.replace_input_with(2, bias)
+    bounds = {name_of(layer.output): layer.bounds for layer in view.layers}
     for value in inside.quantized:
-        _insert(clone.graph, inserter, value, names[name_of(value)], table.exponent(name_of(value)))
+        name = name_of(value)
+        limits = _limits(table.tensors[name], bounds.get(name, (-math.inf, math.inf)))
+        _insert(clone.graph, inserter, value, names[name], table.exponent(name), limits)
     graph.remove_unused(clone.graph)
     clone.metadata_props.update(metadata or {})
     return clone
 
 
-def _insert(g: ir.Graph, inserter: _Inserter, value: ir.Value, codes: str, exponent: int) -> None:
+Limits = tuple[float | None, float | None]
+
+
+def _limits(scale: TensorScale, bounds: tuple[float, float]) -> Limits:
+    """Real limits that neither int8 nor the tensor's own bounds set, but the target's narrower codes; None: none."""
+    (lo, hi), (lower, upper) = scale.codes, (math.ldexp(bound, -scale.scalar) for bound in bounds)
+    return (math.ldexp(lo, scale.scalar) if lo > -128 and lo - 1 >= lower else None,
+            math.ldexp(hi, scale.scalar) if hi < 127 and hi + 1 <= upper else None)
+
+
+def _insert(g: ir.Graph, inserter: _Inserter, value: ir.Value, codes: str, exponent: int, limits: Limits) -> None:
     """Put Q and DQ behind a value; the codes get its name, or ``<name>.quantized`` where that is an interface."""
     name, producer = name_of(value), value.producer()
     users = [(use.node, use.idx) for use in value.uses()]
@@ -91,11 +105,18 @@ def _insert(g: ir.Graph, inserter: _Inserter, value: ir.Value, codes: str, expon
         value.name = inserter.unique(f"{name}.float")
     scale = inserter.constant(f"{name}.scale", np.array(2.0**exponent, np.float32))
     zero = inserter.constant(f"{name}.zero_point", np.array(0, np.int8))
-    quantized = inserter.node("QuantizeLinear", [value, scale, zero], codes, ir.DataType.INT8, value.shape)
+    source = value
+    if limits != (None, None):
+        sides = [None if limit is None else inserter.constant(f"{name}.limit", np.array(limit, np.float32))
+                 for limit in limits]
+        source = inserter.node("Clip", [value, *sides], inserter.unique(f"{name}.clipped"), ir.DataType.FLOAT,
+                               value.shape)
+    quantized = inserter.node("QuantizeLinear", [source, scale, zero], codes, ir.DataType.INT8, value.shape)
     restored = inserter.node("DequantizeLinear", [quantized, scale, zero],
                              name if returned else inserter.unique(f"{name}.dequantized"),
                              ir.DataType.FLOAT, value.shape)
-    pair = [node for v in (quantized, restored) if (node := v.producer()) is not None]
+    new = dict.fromkeys(v.producer() for v in (source, quantized, restored) if v is not value)
+    pair = [node for node in new if node is not None]
     if producer is None:
         g.insert_before(g[0], pair)
     else:

@@ -1,4 +1,4 @@
-"""Bias correction, measured on the integer model that is exported (accuracy-notes, "BC").
+"""Bias correction, measured on the integer model that is exported (docs/accuracy.md).
 
 Layer by layer, the inputs being the codes of the layers already corrected: per channel, the mean of the float tensor
 (clipped to the code range) minus the mean of the quantized one, after the clip, divided by the unsaturated share::

@@ -2,7 +2,7 @@
 
 ``mean(x) * n / 2**k = sum(x) / 2**k``: a depthwise Conv over the whole map with every weight ``2**-k``, ``2**k`` the
 power of two nearest to the map's size n. The factor ``2**k / n`` goes into the float weights of the linear layer
-behind it (numerics.md, "mean (conv)"). Where no such layer stands behind it, the weight is ``1 / n`` as it is.
+behind it (docs/numerics.md, "mean (conv)"). Where no such layer stands behind it, the weight is ``1 / n`` as it is.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ from typing import Any
 from onnxdiana.check import Report
 from onnxdiana.exporting.artifacts import Artifacts
 
+_POOR = 10
+"""dB below which an output is warned of."""
 _MOST_FINDINGS = 20
 """On a terminal; ``--json`` tells all."""
 
@@ -59,10 +61,11 @@ def _share(part: int, whole: int) -> str:
 def _quality(summary: Mapping[str, Any]) -> list[str]:
     agreement, evaluation = summary["agreement"], summary["evaluation"]
     judge = f", htvm/model.onnx by {agreement['htvm_judge']}" if agreement["htvm_judge"] else ""
-    lines = [f"exact: at every requantizer, bit for bit, on {_count(agreement['samples'], 'calibration sample')} "
+    kind = "SYNTHETIC" if summary["calibration"]["synthetic"] else "calibration"
+    lines = [f"exact: at every requantizer, bit for bit, on {_count(agreement['samples'], f'{kind} sample')} "
              f"(numpy reference, model.int.onnx{judge})"]
     for name, value in agreement["sqnr_db"].items():
-        lines.append(f"against float, on calibration samples: output '{name}' {_decibel(value)} "
+        lines.append(f"against float, on {kind} samples: output '{name}' {_decibel(value)} "
                      f"(fake-quantized {_decibel(agreement['sqnr_fake_quantized_db'][name])})")
     if evaluation is None:
         return lines
@@ -82,7 +85,7 @@ def _quality(summary: Mapping[str, Any]) -> list[str]:
 def notes(result: Artifacts) -> list[str]:
     """What a person should know besides the table."""
     summary = result.summary
-    lines = [*summary["model"]["notes"], *_on_cpu(summary)]
+    lines = [*summary["model"]["notes"], *_on_cpu(summary), *_poor(summary)]
     if summary["handoff"]["obstacles"]:
         lines.append("htvm/ is not written; HTVM cannot express:")
         lines += [f"  - {reason}" for reason in summary["handoff"]["obstacles"]]
@@ -93,6 +96,18 @@ def notes(result: Artifacts) -> list[str]:
     if result.moved is not None:
         lines.append(f"the folder that stood there is now {result.moved}")
     return lines
+
+
+def _poor(summary: Mapping[str, Any]) -> list[str]:
+    """Outputs that have little to do with the float model's, and where to look first."""
+    poor = [f"'{name}' ({_decibel(value)})" for name, value in summary["agreement"]["sqnr_db"].items()
+            if value is not None and value < _POOR]
+    if not poor:
+        return []
+    layers = [f"  - the first layer below {_POOR} dB is {entry['operator']} -> '{entry['output']}': look there for "
+              "weights or activations of very different size"
+              for entry in summary["layers"] if entry["sqnr_db"] is not None and entry["sqnr_db"] < _POOR]
+    return [f"WARNING: the integer model answers little like the float one at output {', '.join(poor)}", *layers[:1]]
 
 
 def _on_cpu(summary: Mapping[str, Any]) -> list[str]:

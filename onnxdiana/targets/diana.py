@@ -1,4 +1,4 @@
-"""KU Leuven's DIANA: a digital core of 16x16 processing elements, RISC-V for the rest (htvm-contract, section 2.1)."""
+"""KU Leuven's DIANA: a digital core of 16x16 processing elements, RISC-V for the rest (docs/htvm-dialect.md, 3)."""
 
 from __future__ import annotations
 

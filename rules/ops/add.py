@@ -14,7 +14,7 @@ from onnxdiana.rules.ops.base import Array, Codes, Operator, T, insert_behind
 
 
 class Add(Operator):
-    """``acc = q_a + q_b``; no bias, so floor stays (numerics.md)."""
+    """``acc = q_a + q_b``; no bias, so floor stays (docs/numerics.md)."""
 
     op_type = "Add"
     requantizes = True

@@ -35,7 +35,7 @@ class Concat(Operator):
         return np.concatenate(inputs, axis=graph.attribute(node, "axis"))
 
     def htvm_obstacles(self, node: ir.Node) -> Iterator[str]:
-        """Breaks partitioning for DIANA (htvm-contract, section 10)."""
+        """Breaks partitioning for DIANA (docs/htvm-dialect.md0)."""
         yield "Concat, at which HTVM stops when it partitions for DIANA; add the branches instead of concatenating"
 
 

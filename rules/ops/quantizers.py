@@ -89,7 +89,7 @@ class Requantize(Operator):
         return _floor_clip(_limits(node), emitter.add("Div", [inputs[0], divisor], f"{output}.div"), output, emitter)
 
     def htvm_obstacles(self, node: ir.Node) -> Iterator[str]:
-        """HTVM wants a lower bound below the upper one (htvm-contract, E7)."""
+        """HTVM wants a lower bound below the upper one (docs/htvm-dialect.md, 2)."""
         lo, hi = _limits(node)
         if lo == hi:
             yield (f"every code is {lo}: the bounds of this layer lie within one step of its scale, and HTVM takes no "

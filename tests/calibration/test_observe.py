@@ -17,7 +17,7 @@ import pytest
 from tiny import digests, model, with_values
 
 from onnxdiana import cli, pipeline
-from onnxdiana.calibration import MAX_KEPT, InputSpec, calibrate, open_data, synthetic_data
+from onnxdiana.calibration import MAX_KEPT, InputSpec, calibrate, observe, open_data, synthetic_data
 from onnxdiana.calibration.batches import rechunk
 from onnxdiana.calibration.sources import DataSource
 from onnxdiana.errors import CalibrationError
@@ -117,6 +117,16 @@ def test_kept_samples_are_even_and_few(count: int) -> None:
         assert found.kept_indices == tuple(range(0, count, stride))
         assert len(found.kept_indices) <= MAX_KEPT
         np.testing.assert_array_equal(found.kept["x"], x[::stride], strict=True)
+
+
+def test_of_large_maps_fewer_samples_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The corrections hold a tensor of all kept samples at once."""
+    data, held = np.ones((300, 2), np.float32), []
+    largest = max(4 * int(np.prod(v.shape[1:])) for v in linear().quantized)
+    for samples in (1000, 100, 1):
+        monkeypatch.setattr(observe, "KEPT_BYTES", samples * largest)
+        held.append(len(calibrate(linear(), source(data)).kept_indices))
+    assert held == [150, 75, 10]  # of 300 at most 256, 100 and 16: every second, fourth and 32nd
 
 
 def test_summary_names_the_kept_samples() -> None:

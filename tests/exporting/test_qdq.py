@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+import tiny
 from hypothesis import given, settings
 from integer_graphs import RELU, SIGNED, Case, GraphBuilder, extremes, networks
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxdiana import graph, reference
+from onnxdiana import Config, graph, quantize, reference
 from onnxdiana.exporting.htvm import tensor_names
 from onnxdiana.graph import name_of
 from onnxdiana.integers import accumulator_exponent, code_name
@@ -213,3 +215,24 @@ def test_end_to_end_it_drifts_and_only_a_little(case: Case) -> None:
     for name in ours:
         assert not np.array_equal(ours[name], theirs[name])
         assert np.corrcoef(ours[name].reshape(-1), theirs[name].reshape(-1))[0, 1] > 0.98
+
+
+def test_codes_of_a_narrower_target_are_kept(tmp_path: Path) -> None:
+    """QuantizeLinear saturates at int8 alone; a target's own limits need a Clip, a ReLU6's bound must not get one."""
+    path = tmp_path / "nibble.py"
+    path.write_text("from onnxdiana.targets import Target\n"
+                    "TARGET = Target('nibble', signed=(-8, 7), unsigned=(0, 7), weight=(-8, 7))\n")
+    proto = tiny.model("""(float[N,2,4,4] x) => (float[N,2,4,4] y)
+        <float[2,2,1,1] w, float lo = {0.0}, float hi = {6.0}> {
+        a = Conv(x, w)  r = Clip(a, lo, hi)  y = Conv(r, w) }""")
+    data = np.random.default_rng(0).standard_normal((40, 2, 4, 4)).astype(np.float32) * 4
+    for target in ("diana", str(path)):
+        run = quantize(proto, data, config=Config(target=target))
+        fake = onnx.load_from_string(run.files["model.qdq.onnx"])
+        assert any(node.output[0].endswith(".clipped") for node in fake.graph.node) == (target != "diana")
+        names = ["x.quantized", "r", "y.quantized"]
+        codes = Runner(fake, names).run({"x": 100 * data})
+        for name, layer in zip(names[1:], run.summary["layers"], strict=True):
+            lo, hi = layer["codes"]
+            assert lo <= codes[name].min(), (target, name)
+            assert codes[name].max() == hi, (target, name)

@@ -197,8 +197,9 @@ def doubling(depth: int) -> ModelProto:
 
 def test_functions_that_grow_exponentially_are_refused() -> None:
     assert len(read(doubling(4))[1].graph.node) == 16
-    with pytest.raises(ModelError, match="more than 1000000 nodes or 2 GiB once its functions are inlined"):
-        load(doubling(40))
+    for depth in (20, 40):  # a million nodes, 10**12
+        with pytest.raises(ModelError, match="more than 1000000 nodes or 2 GiB once its functions are inlined"):
+            load(doubling(depth))
 
 
 def test_functions_that_grow_in_bytes_are_refused() -> None:
@@ -314,6 +315,15 @@ def test_sizes_or_types_that_do_not_fit_together(text: str, where: str) -> None:
             load(model(text, opset))
 
 
+@pytest.mark.parametrize("text", [
+    "{ a = acme.Own(x)  b = MatMul(x, w)  y = Add(a, b) }",
+    """{ c = Cast<to=9>(x)  b = MatMul(x, w)
+         y = If(c) <then_branch = t () => (float p) { p = Relu(x) }, else_branch = e () => (float q) { q = Abs(x) }> }""",
+])
+def test_sizes_beside_operators_that_are_refused_by_name_anyway(text: str) -> None:
+    assert len(load(model(f"(float[N,4] x) => (float[N,3] y) <float[5,3] w> {text}", 13)).model.graph) == 3
+
+
 def test_stale_declarations_in_between_do_not_matter() -> None:
     """Exporters leave sizes of the example batch behind."""
     proto = model(CONV.replace("float[N,5] y", "float[1,5] y"))
@@ -327,9 +337,12 @@ def test_domains_that_nothing_uses_are_no_obstacle() -> None:
     assert load(proto).opset == 13
 
 
-def test_functions_of_an_older_opset_are_converted() -> None:
-    text = """<ir_version: 8, opset_import: ["" : 18, "l" : 1]> g (float[N,3,4] x) => (float[N,3] y) { y = l.f(x) }
-        <domain: "l", opset_import: ["" : 13]> f (a) => (b) { b = ReduceMean<axes=[2], keepdims=0>(a) }"""
+@pytest.mark.parametrize("opset", [18, 20, NEWEST])
+def test_functions_of_an_older_opset_are_converted(opset: int) -> None:
+    text = f"""<ir_version: 8, opset_import: ["" : {opset}, "l" : 1]>
+        g (float[N,3,4] x) => (float[N,3] y) {{ y = l.f(x) }}
+        <domain: "l", opset_import: ["" : 13]>
+        f (a) => (b) {{ b = ReduceMean<axes=[2], keepdims=0>(a) }}"""
     _, result = read(onnx.parser.parse_model(text))
     x = np.arange(12, dtype=np.float32).reshape(1, 3, 4)
     np.testing.assert_array_equal(answers(result, x), x.mean(axis=2))
