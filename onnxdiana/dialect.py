@@ -1,8 +1,8 @@
 """An int32 interpreter of HTVM's dialect: what its compiler makes of ``htvm/model.onnx``, exact for every accumulator.
 
-The file types every tensor float32; which integers a tensor holds follows from its place in a pattern (see
-docs/htvm-dialect.md). Here each tensor carries that place as a :class:`Kind`, each operator says which kinds it takes, and anything else
-is refused:
+The file types every tensor float32; which integers a tensor holds follows from its place in a pattern
+(docs/htvm-dialect.md, 2). Here each tensor carries that place as a :class:`Kind`, each operator says which kinds it
+takes, and anything else is refused:
 
 =============  ====================================================================================================
 input          Div (optional) -> Floor -> Max -> Min, directly on the graph input, in float32; then int8
