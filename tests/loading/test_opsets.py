@@ -318,7 +318,8 @@ def test_sizes_or_types_that_do_not_fit_together(text: str, where: str) -> None:
 @pytest.mark.parametrize("text", [
     "{ a = acme.Own(x)  b = MatMul(x, w)  y = Add(a, b) }",
     """{ c = Cast<to=9>(x)  b = MatMul(x, w)
-         y = If(c) <then_branch = t () => (float p) { p = Relu(x) }, else_branch = e () => (float q) { q = Abs(x) }> }""",
+         y = If(c) <then_branch = t () => (float p) { p = Relu(x) },
+                    else_branch = e () => (float q) { q = Abs(x) }> }""",
 ])
 def test_sizes_beside_operators_that_are_refused_by_name_anyway(text: str) -> None:
     assert len(load(model(f"(float[N,4] x) => (float[N,3] y) <float[5,3] w> {text}", 13)).model.graph) == 3
