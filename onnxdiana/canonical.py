@@ -252,7 +252,7 @@ def prove(original: ir.Model, canonical: Canonical, batches: Sequence[Batch], ru
         raise ModelError(f"run sample by sample, the model answers otherwise than on a whole batch: {finding}; every "
                          "operator must keep samples apart, on its first axis")
     last = canonical.applied[-1][0] if canonical.applied else "none"
-    culprit = f"rule '{culprits[0] if culprits else last}'"
+    culprit = f"rule '{culprits[0]}'" if culprits else "the rules"
     raise SpecViolation(
         f"canonicalization changed the model: {finding}; it first shows after {culprit} (last rule applied: '{last}')"
     )
