@@ -22,8 +22,8 @@ from onnxdiana.loading import files
 from onnxdiana.loading.checks import (
     IR_VERSION,
     OPSET,
+    check_attributes,
     check_interface,
-    check_references,
     check_sources,
     check_text,
     check_versions,
@@ -112,7 +112,6 @@ def _float_model(proto: ModelProto, folder: str | None) -> tuple[ir.Model, int, 
     proto.ir_version = IR_VERSION
     detach(proto, weights)
     set_apart(proto, opset)
-    shapeless = give_outputs_types(proto)
     if opset > OPSET:
         relabel(proto)
         notes.append(f"opset {opset} read as {OPSET}")
@@ -120,7 +119,8 @@ def _float_model(proto: ModelProto, folder: str | None) -> tuple[ir.Model, int, 
         notes.append(f"{len(proto.functions)} function(s) inlined")
         check_functions(proto)
         proto = inlined(proto)
-    check_references(proto)
+    check_attributes(proto)
+    shapeless = give_outputs_types(proto)
     check_structure(proto)
     narrowed = tensors.narrowed | declare_float32(proto)
     if narrowed:

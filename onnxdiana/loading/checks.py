@@ -22,6 +22,7 @@ NARROWED: Mapping[int, str] = {
     TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16", TensorProto.DOUBLE: "float64",
 }
 """Float types that are read as float32."""
+_POSITIVE = {"kernel_shape", "strides", "dilations"}
 LARGEST_TENSOR = 2**26
 """Elements of one sample, 256 MiB: all tensors of a few samples are held in memory, and the file may say anything."""
 
@@ -193,15 +194,21 @@ def check_sources(graph: GraphProto, scopes: list[set[str]]) -> None:
             raise ModelError(f"output '{value.name}' is computed by no node: export the model again")
 
 
-def check_references(proto: ModelProto) -> None:
-    """No attribute refers to a parameter of a function that is not there.
+def check_attributes(proto: ModelProto) -> None:
+    """No attribute refers to a parameter of a function that is not there, no window has a size or stride below 1.
+
+    Releases of onnx before 1.22 divide by the stride, and the process dies.
 
     Raises:
-        ModelError: names the node.
+        ModelError: names the node and the attribute.
     """
     for body in bodies(proto):
         for node in body.node:
             for attribute in node.attribute:
+                place = f"{where(node)}, attribute '{attribute.name}'"
                 if attribute.ref_attr_name:
-                    raise ModelError(f"{where(node)}, attribute '{attribute.name}', refers to a parameter of a "
-                                     "function that does not stand around it: export the model again")
+                    raise ModelError(f"{place}, refers to a parameter of a function that does not stand around it: "
+                                     "export the model again")
+                if attribute.name in _POSITIVE and min(attribute.ints, default=1) < 1:
+                    raise ModelError(f"{place}, is {list(attribute.ints)}, and no entry may be below 1: export the "
+                                     "model again")

@@ -90,6 +90,14 @@ def test_refused(text: str, message: str) -> None:
     refused(text, message)
 
 
+@pytest.mark.parametrize("opset", [7, 20])
+@pytest.mark.parametrize("attribute", ["strides=[0,2]", "dilations=[1,-1]", "kernel_shape=[0,0]"])
+def test_windows_without_size_or_stride(attribute: str, opset: int) -> None:
+    """Old releases of onnx divide by them."""
+    proto = model(CONV.replace("strides=[2,2]", attribute), opset)
+    refused(proto, f"Conv -> 'a', attribute '{attribute.split('=')[0]}', is [", "no entry may be below 1")
+
+
 def test_missing_tensors_in_subgraphs() -> None:
     branch = "() => (float[N,4] p) { p = Add(x, w) }"
     text = f"(float[N,4] x) => (float[N,4] y) {{ y = If(x) <then_branch = t {branch}, else_branch = e {branch}> }}"
