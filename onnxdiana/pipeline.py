@@ -31,7 +31,7 @@ from onnxdiana.canonical import Canonical
 from onnxdiana.config import Config
 from onnxdiana.errors import SyntheticDataWarning, TargetError
 from onnxdiana.exporting.artifacts import Artifacts, write_artifacts
-from onnxdiana.exporting.folder import check_free
+from onnxdiana.exporting.folder import check_apart, check_free
 from onnxdiana.graph import name_of
 from onnxdiana.integers import Parameters
 from onnxdiana.layers import Network, network
@@ -262,6 +262,7 @@ def quantize(
     path = Path(model) if isinstance(model, str | os.PathLike) else None
     if output is not None:
         check_free(Path(output), force=force, guard=path)
+        check_apart(Path(output), calibration, evaluation)
     if calibration is None and path is not None and os.path.isfile(calibration_beside(path)):
         calibration = calibration_beside(path)
     prepared = prepare(model, seed=config.seed)

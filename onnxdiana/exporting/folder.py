@@ -59,6 +59,18 @@ def check_free(folder: Path, *, force: bool, guard: Path | None = None) -> None:
         raise OutputError(f"{folder} cannot be written ({error.strerror}); choose another folder with -o") from error
 
 
+def check_apart(folder: Path, *data: object) -> None:
+    """Data files (``FILE`` or ``FILE:KEY``) that are read in a run must not stand in the folder that it replaces.
+
+    Raises:
+        OutputError: one does.
+    """
+    for text in (os.fspath(item) for item in data if isinstance(item, str | os.PathLike)):
+        for file in (text, text.rpartition(":")[0]):
+            if os.path.exists(file) and Path(file).resolve().is_relative_to(folder.resolve()):
+                raise OutputError(f"{folder} holds {Path(file).name}, which this run reads; choose another with -o")
+
+
 def _obstacle(path: Path, force: bool, guard: Path | None) -> str | None:
     """Why what stands there cannot be replaced, and what to do."""
     if path.is_symlink():

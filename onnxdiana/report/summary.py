@@ -90,7 +90,7 @@ def summarize(
                      **{name: importlib.metadata.version(name) for name in LIBRARIES}},
         "model": {"name": facts.loaded.name, "sha256": facts.loaded.sha256, "opset": facts.loaded.opset,
                   "producer": facts.loaded.producer, "notes": list(facts.loaded.notes)},
-        "options": dataclasses.asdict(facts.config),
+        "options": {**dataclasses.asdict(facts.config), "target": facts.target.name},  # not the path of a user's file
         "target": facts.target.name,
         "calibration": {
             "source": calibration.description, "sha256": calibration.sha256, "synthetic": calibration.synthetic,

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from onnxdiana.errors import TargetError
 from onnxdiana.layers import Layer
 
 Codes = tuple[int, int]
@@ -33,6 +34,20 @@ class Target:
     """Name of the core that :attr:`obstacles` speaks of."""
     obstacles: Callable[[Layer], list[str]] = _nowhere
     """Why the accelerator does not take a layer; empty where it does."""
+
+    def __post_init__(self) -> None:
+        """Check the description.
+
+        Raises:
+            TargetError: a range that is none or leaves int8, a shift beyond 32 bits.
+        """
+        for name in ("signed", "unsigned", "weight"):
+            lo, hi = getattr(self, name)
+            if not -128 <= lo <= 0 < hi <= 127:
+                raise TargetError(f"target '{self.name}': {name} codes [{lo}, {hi}]; give a range within [-128, 127] "
+                                  "that holds 0 and 1")
+        if not 0 <= self.shift[0] <= self.shift[1] <= 31:
+            raise TargetError(f"target '{self.name}': shifts {list(self.shift)}; give a range within [0, 31]")
 
     def codes(self, bounds: tuple[float, float], exponent: int) -> Codes:
         """Code range of a tensor with these real bounds: whole steps inside them, within the target's range."""

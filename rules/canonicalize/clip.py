@@ -20,9 +20,11 @@ class ClipToRelu(PatternRule):
     def check(self, op: Any, out: ir.Value, **_: Any) -> bool:
         """Constant bounds, the upper one absent, infinite or about float32's largest, as exporters write it."""
         lo, hi = [*self.node(out).inputs, None, None][1:3]
-        if not is_constant(lo) or graph.required_constant(lo).item() != 0.0:
+        if any(v is not None and (not is_constant(v) or graph.required_constant(v).size != 1) for v in (lo, hi)):
             return False
-        return hi is None or (is_constant(hi) and graph.required_constant(hi).item() >= 3e38)
+        if lo is None or graph.required_constant(lo).item() != 0.0:
+            return False
+        return hi is None or graph.required_constant(hi).item() >= 3e38
 
     def rewrite(self, op: Any, out: ir.Value, **_: Any) -> ir.Value:
         """Relu."""

@@ -24,6 +24,8 @@ class Clip(Operator):
         for value in node.inputs[1:]:
             if value is not None and graph.constant(value) is None:
                 yield "a bound is computed in the graph; make it a constant"
+            elif value is not None and graph.required_constant(value).size != 1:
+                yield f"a bound has {graph.required_constant(value).size} values; one for all channels is quantized"
 
     def bounds(self, node: ir.Node) -> tuple[float, float] | None:
         """Second and third input, infinite where absent."""

@@ -16,7 +16,7 @@ import pytest
 
 from onnxdiana.errors import OutputError
 from onnxdiana.exporting import folder as output_folder
-from onnxdiana.exporting.folder import check_free, is_ours, write
+from onnxdiana.exporting.folder import check_apart, check_free, is_ours, write
 
 NAMES = ("model.onnx", "htvm/model.onnx", "htvm/deep/input.npy")
 
@@ -383,3 +383,13 @@ def test_only_the_leftovers_of_dead_runs_of_this_folder_go(tmp_path: Path) -> No
     out.mkdir()
     write(out, contents("new"))
     assert beside(out) == sorted(alive)
+
+
+@pytest.mark.parametrize("data", ["out/samples.npz", "out/samples.npz:x", "out"])
+def test_data_of_the_run_are_not_replaced(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "samples.npz").write_bytes(b"")
+    with pytest.raises(OutputError, match=r"out holds .*, which this run reads; choose another with -o"):
+        check_apart(Path("out"), None, data)
+    check_apart(Path("other"), data, Path(data), "module:function", [0.0], None)

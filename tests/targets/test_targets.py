@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 import pytest
@@ -207,3 +208,15 @@ def test_a_users_file_is_a_target(tmp_path: Path) -> None:
     assert cores == {"Conv": "cpu", "Gemm": "npu"}
     assert all(1 <= layer["shift"] <= 15 for layer in run.summary["layers"])
     assert run.summary["agreement"]["exact"]
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"signed": (7, -8)}, r"signed codes \[7, -8\]"),
+    ({"unsigned": (1, 7)}, r"unsigned codes \[1, 7\]"),
+    ({"weight": (-129, 7)}, r"weight codes \[-129, 7\]"),
+    ({"shift": (3, 2)}, r"shifts \[3, 2\]"),
+    ({"shift": (0, 32)}, r"shifts \[0, 32\]"),
+], ids=str)
+def test_a_description_that_contradicts_itself(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(TargetError, match=message):
+        Target("chip", **change)

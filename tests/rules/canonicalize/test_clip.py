@@ -32,6 +32,7 @@ DECLINES = {
         "(float[2,3,4,4] x) => (y) <float lo = {0}> { hi = ReduceMax<keepdims = 0>(x) y = Clip(x, lo, hi) }",
     "lower bound can be fed": "(float[2,3,4,4] x, float lo = {0}) => (y) { y = Clip(x, lo) }",
     "upper bound can be fed": "(float[2,3,4,4] x, float hi = {inf}) => (y) <float lo = {0}> { y = Clip(x, lo, hi) }",
+    "a bound a channel": "(float[2,3,4,4] x) => (y) <float[3] lo = {0, 0, 0}> { y = Clip(x, lo) }",
     "another domain": "(float[2,3,4,4] x) => (y) <float lo = {0}> { y = custom.Clip(x, lo) }",
 }
 
