@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnxdiana import graph, spec
 from onnxdiana.errors import ModelError, SpecViolation
 from onnxdiana.graph import Namer
+from onnxdiana.integers import ACCUMULATOR, QUANTIZED
 from onnxdiana.loading import OPSET
 from onnxdiana.rules.canonicalize import RULES, auto_pad
 from onnxdiana.rules.canonicalize.base import Rule, is_operator
@@ -22,7 +23,7 @@ from onnxdiana.shapes import infer_shapes
 
 TOLERANCE = 1e-4
 """Largest difference that the canonical graph may show, relative to the largest magnitude of the output."""
-_ROLES = (".accumulator", ".quantized")
+_ROLES = (ACCUMULATOR, QUANTIZED)
 _SMALLEST = 1e-6  # magnitude under which an output counts as zero
 
 
@@ -142,7 +143,7 @@ def _free_names(model: ir.Model) -> None:
     interface = {v.name or "" for v in (*model.graph.inputs, *model.graph.outputs)}
     inner = [v for node in model.graph for v in node.outputs if v.name and v.name not in interface]
     for name in interface:
-        if f"{name}.quantized" in interface:
+        if f"{name}{QUANTIZED}" in interface:
             raise ModelError(f"'{name}' and '{name}.quantized' are both inputs or outputs; the codes of the first will "
                              "be called like the second: export it with another name")
     unique = Namer(graph.all_names(model.graph))

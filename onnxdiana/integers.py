@@ -22,6 +22,8 @@ from onnxdiana.rules.ops.base import DOMAIN
 from onnxdiana.scales import ScaleTable
 from onnxdiana.targets import Target
 
+ACCUMULATOR, QUANTIZED = ".accumulator", ".quantized"
+"""What a layer's name and an interface's name get for the integer graph; canonicalization keeps these names free."""
 HANDOFF_INPUT = "input"
 """What the hand-over graph calls its input; old torch exporters call inner tensors so."""
 
@@ -42,7 +44,7 @@ def code_name(value: ir.Value) -> str:
     the hand-over graph.
     """
     interface = value.is_graph_input() or value.is_graph_output() or name_of(value) == HANDOFF_INPUT
-    return f"{name_of(value)}.quantized" if interface else name_of(value)
+    return f"{name_of(value)}{QUANTIZED}" if interface else name_of(value)
 
 
 def round_parameters(network: Network, table: ScaleTable, *, halves: bool) -> dict[str, Parameters]:
@@ -123,7 +125,7 @@ def integerize(network: Network, table: ScaleTable, parameters: Mapping[str, Par
             assert weight is not None
             feed += [emitter.constant(name_of(weight), own.weight),
                      emitter.constant(f"{layer.name}.bias", own.bias)]
-        accumulator = emitter.add(node.op_type, feed, f"{layer.name}.accumulator", **graph.attributes(node))
+        accumulator = emitter.add(node.op_type, feed, f"{layer.name}{ACCUMULATOR}", **graph.attributes(node))
         _typed(accumulator, node.outputs[0])
         scale = table.tensors[name_of(layer.output)]
         codes[layer.output] = _typed(
@@ -191,7 +193,7 @@ def accumulator_bounds(integer: ir.Model) -> dict[str, int]:
         op = operator(node)
         inputs = [ranges[v] for v in op.codes(node) if v in ranges]
         if op.requantizes:
-            bounds[name_of(node.outputs[0]).removesuffix(".accumulator")] = op.bound(node, inputs)
+            bounds[name_of(node.outputs[0]).removesuffix(ACCUMULATOR)] = op.bound(node, inputs)
         elif node.op_type != "Dequantize":
             ranges[node.outputs[0]] = op.code_range(node, inputs)
     return bounds

@@ -150,10 +150,12 @@ def fake_quantize(prepared: Prepared, data: object = None, config: Config | None
 
 def _proven(prepared: Prepared, found: fast.Recovered, samples: Mapping[str, NDArray[Any]]) -> float:
     """Largest relative difference to the original: of the canonical graph, and of the one with pools in their form."""
-    applied = (*prepared.canonical.applied, ("pools in their chosen form", len(found.pooling)))
     original = prepared.loaded.model
-    return max(prepared.difference, canonical.prove(original, prepared.canonical, [samples]),
-               canonical.prove(original, Canonical(found.view.model, applied), [samples]))
+    difference = max(prepared.difference, canonical.prove(original, prepared.canonical, [samples]))
+    if not found.pooling:
+        return difference  # the same graph
+    applied = (*prepared.canonical.applied, ("pools in their chosen form", len(found.pooling)))
+    return max(difference, canonical.prove(original, Canonical(found.view.model, applied), [samples]))
 
 
 def calibration_beside(model: Path) -> Path:

@@ -141,12 +141,13 @@ class _Bench:
                     self._adjustable(clone.graph, value, unique)
             self._adjustable(clone.graph, values[name], unique)
         self._runner = Runner(clone, self._outputs)
+        self._float = Runner(network.model, self._fetch(tried))
 
     def _adjustable(self, g: ir.Graph, value: ir.Value, unique: Namer) -> None:
         """``value + error`` for all that read the value; the error is a new input and broadcasts."""
-        name, rank = unique(f"{value.name}.error"), len(value.shape or ())
         if name_of(value) in self._errors:
             return
+        name, rank = unique(f"{value.name}.error"), len(value.shape or ())
         error = graph.typed_input(name, ir.DataType.FLOAT, [graph.BATCH, *(f"{name}.{i}" for i in range(1, rank))])
         self._errors[name_of(value)] = name, rank
         add = ir.node("Add", [value, error])
@@ -169,8 +170,13 @@ class _Bench:
 
     def values(self, samples: Arrays, tried: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Inputs, outputs and some tensors of the float model on a few samples, by name."""
-        fetch = dict.fromkeys([*(name for name in tried if name not in self._inputs), *self._outputs])
-        return Runner(self._network.model, list(fetch)).run(samples) | dict(samples)
+        fetch = self._fetch(tried)
+        if self._float.fetch != fetch:  # fewer are tried than in the round before
+            self._float = Runner(self._network.model, fetch)
+        return self._float.run(samples) | dict(samples)
+
+    def _fetch(self, tried: Sequence[str]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys([*(name for name in tried if name not in self._inputs), *self._outputs]))
 
     def error(self, values: Arrays, members: Sequence[str], exponent: int) -> float:
         """Squared error at the outputs with these tensors, and no others, quantized at an exponent."""

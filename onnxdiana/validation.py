@@ -18,7 +18,7 @@ from onnxdiana.graph import name_of
 from onnxdiana.integers import code_name
 from onnxdiana.layers import Network
 from onnxdiana.numerics import FLOAT32_EXACT
-from onnxdiana.runtime import Runner, few, length, take
+from onnxdiana.runtime import Runner, few, length
 from onnxdiana.scales import ScaleTable
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -134,6 +134,3 @@ def _run_htvm(
             rows.append({**found, outputs[0]: found[htvm.graph.output[0].name]})
     judge = "onnxruntime" if exact else "int32 interpreter"
     return judge, {name: np.concatenate([r[name] for r in rows]) for name in rows[0]}
-
-
-__all__ = ["Agreement", "Mismatch", "agree", "few", "first_mismatch", "sqnr", "take"]

@@ -404,3 +404,15 @@ def networks(draw: st.DrawFn, limit: int = numerics.INT32_BOUND, joins: bool = T
     for i in range(draw(st.integers(1, 6))):
         network.step(f"t{i}")
     return network.build.build(network.head()), not network.joined
+
+
+def check_interface(case: Case, model: onnx.ModelProto) -> None:
+    """Names, float32 and the open batch of the float model."""
+    source = case.view.model.graph
+    for ours, theirs in ((model.graph.input, source.inputs), (model.graph.output, source.outputs)):
+        assert [v.name for v in ours] == [name_of(v) for v in theirs]
+        for a, b in zip(ours, theirs, strict=True):
+            first, *rest = a.type.tensor_type.shape.dim
+            assert a.type.tensor_type.elem_type == TensorProto.FLOAT
+            assert first.dim_param == graph.BATCH
+            assert tuple(d.dim_value for d in rest) == graph.sample_shape(b)

@@ -12,7 +12,8 @@ from integer_graphs import RELU, Case, GraphBuilder, extremes
 from onnx import numpy_helper
 
 from onnxdiana import reference
-from onnxdiana.validation import Mismatch, agree, few, first_mismatch, sqnr
+from onnxdiana.runtime import few
+from onnxdiana.validation import Mismatch, agree, first_mismatch, sqnr
 
 # -- figures ----------------------------------------------------------------------------------------------------------
 

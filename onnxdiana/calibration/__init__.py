@@ -1,6 +1,6 @@
 """Calibration: data as a stream, ranges as histograms, and the samples that corrections are measured on."""
 
-from onnxdiana.calibration.batches import InputSpec
+from onnxdiana.calibration.batches import EvenSamples, InputSpec
 from onnxdiana.calibration.data import open_data, synthetic_data
 from onnxdiana.calibration.histogram import Histogram
 from onnxdiana.calibration.observe import MAX_KEPT, Calibration, calibrate
@@ -10,6 +10,7 @@ __all__ = [
     "MAX_KEPT",
     "Calibration",
     "DataSource",
+    "EvenSamples",
     "Histogram",
     "InputSpec",
     "calibrate",

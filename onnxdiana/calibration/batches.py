@@ -59,3 +59,39 @@ def rechunk(chunks: Iterable[Arrays], size: int, convert: Convert | None = None)
 
 def _join(parts: list[dict[str, Array]]) -> dict[str, Array]:
     return parts[0] if len(parts) == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+class EvenSamples:
+    """Every ``stride``-th sample; when more than the limit are held, every second one goes and the stride doubles.
+
+    One pass, bounded memory, evenly spread whatever the (unknown) length, the same for any batch size.
+    """
+
+    def __init__(self, limit: int) -> None:
+        """Args: limit: most samples held."""
+        self._limit = limit
+        self.stride = 1
+        self.indices: list[int] = []
+        self._rows: dict[str, Array] = {}
+
+    def add(self, index: int, sample: Arrays) -> None:
+        """See one more sample; ``index`` counts them."""
+        if index % self.stride:
+            return
+        if len(self.indices) == self._limit:
+            self.indices = self.indices[::2]
+            for rows in self._rows.values():
+                rows[:len(self.indices)] = rows[::2]
+            self.stride *= 2
+            if index % self.stride:
+                return
+        for name, x in sample.items():
+            if name not in self._rows:  # pages that are never written take no memory
+                self._rows[name] = np.empty((self._limit, *x.shape), x.dtype)
+            self._rows[name][len(self.indices)] = x
+        self.indices.append(index)
+
+    @property
+    def samples(self) -> dict[str, Array]:
+        """By input name: (kept, ...)."""
+        return {name: rows[:len(self.indices)] for name, rows in self._rows.items()}

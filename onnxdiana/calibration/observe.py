@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from onnxdiana import graph
-from onnxdiana.calibration.batches import Array, Arrays, length, rechunk
+from onnxdiana.calibration.batches import Array, Arrays, EvenSamples, length, rechunk
 from onnxdiana.calibration.histogram import Histogram
 from onnxdiana.calibration.sources import DataSource
 from onnxdiana.errors import CalibrationError
@@ -46,41 +46,6 @@ class Calibration:
     synthetic: bool
 
 
-class _Kept:
-    """Every ``stride``-th sample; when more than the limit are held, every second one goes and the stride doubles.
-
-    One pass, bounded memory, evenly spread whatever the (unknown) length, the same for any batch size.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self.stride = 1
-        self.indices: list[int] = []
-        self._rows: dict[str, Array] = {}
-
-    def add(self, index: int, sample: Arrays) -> None:
-        """See one more sample; ``index`` counts them."""
-        if index % self.stride:
-            return
-        if len(self.indices) == self._limit:
-            self.indices = self.indices[::2]
-            for rows in self._rows.values():
-                rows[:len(self.indices)] = rows[::2]
-            self.stride *= 2
-            if index % self.stride:
-                return
-        for name, x in sample.items():
-            if name not in self._rows:  # pages that are never written take no memory
-                self._rows[name] = np.empty((self._limit, *x.shape), x.dtype)
-            self._rows[name][len(self.indices)] = x
-        self.indices.append(index)
-
-    @property
-    def samples(self) -> dict[str, Array]:
-        """By input name: (kept, ...)."""
-        return {name: rows[:len(self.indices)] for name, rows in self._rows.items()}
-
-
 def calibrate(network: Network, source: DataSource, batch: int = 64, *, quiet: bool = False) -> Calibration:
     """Run the float model over the data once.
 
@@ -99,7 +64,7 @@ def calibrate(network: Network, source: DataSource, batch: int = 64, *, quiet: b
     runner = Runner(network.model, [n for n in names if n not in inputs])
     histograms = {name: Histogram() for name in names}
     largest = max(4 * math.prod(graph.sample_shape(v)) for v in network.quantized)
-    kept = _Kept(max(_LEAST_KEPT, min(MAX_KEPT, KEPT_BYTES // largest)))
+    kept = EvenSamples(max(_LEAST_KEPT, min(MAX_KEPT, KEPT_BYTES // largest)))
     done = 0
     with _progress(source.length, quiet) as bar:
         for chunk in rechunk(source.batches(batch), CHUNK):

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import onnxdiana
-from onnxdiana.calibration import DataSource, InputSpec, open_data
+from onnxdiana.calibration import DataSource, EvenSamples, InputSpec, open_data
 from onnxdiana.check.figures import figure_findings
 from onnxdiana.check.folder import PARTS, SAMPLES, Damaged, Folder, read
 from onnxdiana.check.models import model_findings, vector_findings
@@ -136,17 +136,13 @@ def _stored_samples(found: Folder, specs: list[InputSpec]) -> Arrays:
 
 
 def _evenly(source: DataSource, most: int) -> Arrays:
-    """Every ``2**k``-th sample, one pass, memory for twice ``most``."""
-    kept: list[dict[str, NDArray[Any]]] = []
-    stride, index = 1, 0
+    """At most so many samples, in one pass."""
+    kept, index = EvenSamples(most), 0
     for batch in source.batches(most):
         for i in range(length(batch)):
-            if index % stride == 0:
-                kept.append({name: x[i:i + 1].copy() for name, x in batch.items()})
-            if len(kept) > most:
-                kept, stride = kept[::2], 2 * stride
+            kept.add(index, {name: x[i] for name, x in batch.items()})
             index += 1
-    return {name: np.concatenate([sample[name] for sample in kept]) for name in kept[0]}
+    return kept.samples
 
 
 def _layers(parts: Parts, written: Spellings, agreement: Agreement, samples: Arrays) -> tuple[LayerReport, ...]:

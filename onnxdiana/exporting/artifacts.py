@@ -25,9 +25,9 @@ from onnxdiana.graph import name_of
 from onnxdiana.integers import Parameters
 from onnxdiana.layers import Network
 from onnxdiana.report.summary import Facts, summarize
-from onnxdiana.runtime import take
+from onnxdiana.runtime import few, take
 from onnxdiana.scales import ScaleTable
-from onnxdiana.validation import Agreement, agree, few
+from onnxdiana.validation import Agreement, agree
 
 STORED_SAMPLES = 16
 """Calibration samples in ``samples.npz``, for ``validate`` without data."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from onnxdiana import graph, numerics
 from onnxdiana.graph import IrEmitter, name_of
-from onnxdiana.integers import code_name
+from onnxdiana.integers import ACCUMULATOR, code_name
 from onnxdiana.layers import Network
 from onnxdiana.loading import OPSET
 from onnxdiana.numerics import Rounding
@@ -145,7 +145,7 @@ def _corrected(
             change += 2.0**shift * missing / np.maximum(inside, _LEAST_SHARE * per_channel)
             change = np.clip(change, -limit - bias, limit - bias)
         corrected = numerics.in_float32(bias + np.rint(change).astype(np.int64))
-        progress.biases[name_of(node.outputs[0]).removesuffix(".accumulator")] = corrected.astype(np.int32)
+        progress.biases[name_of(node.outputs[0]).removesuffix(ACCUMULATOR)] = corrected.astype(np.int32)
         change = corrected - bias
     return np.concatenate(list(codes(change)))
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from onnxdiana.calibration import Calibration
 from onnxdiana.graph import name_of
-from onnxdiana.integers import Parameters, integerize, round_parameters
+from onnxdiana.integers import ACCUMULATOR, Parameters, integerize, round_parameters
 from onnxdiana.layers import Network, network
 from onnxdiana.numerics import Rounding
 from onnxdiana.recovery import bias, pooling
@@ -93,11 +93,11 @@ def _choose(
         return only, {} if means is None else _corrected(only, kept, means, "floor", halves=True).biases
     first, second = candidates
     graphs = [candidate.integer(halves=True) for candidate in candidates]
-    stop = {f"{name}.accumulator" for name in free}
+    stop = {f"{name}{ACCUMULATOR}" for name in free}
     targets = means if means is not None else {}
     beginning = bias.start(graphs[0], kept, "floor", measure=means is not None)
     bias.correct(graphs[0], targets, beginning, stop)
-    same = _agree(first.table, second.table, {name.removesuffix(".accumulator") for name in beginning.names})
+    same = _agree(first.table, second.table, {name.removesuffix(ACCUMULATOR) for name in beginning.names})
     ends = [beginning.fork(graphs[0]),
             beginning.fork(graphs[1]) if same else bias.start(graphs[1], kept, "floor", measure=means is not None)]
     reference = Runner(first.view.model).run(kept)

@@ -9,13 +9,11 @@ import onnx
 import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
-from integer_graphs import RELU, SIGNED, Case, GraphBuilder, networks
+from integer_graphs import RELU, SIGNED, Case, GraphBuilder, check_interface, networks
 from onnx import TensorProto
 
-from onnxdiana import graph
 from onnxdiana.exporting.htvm import tensor_names
 from onnxdiana.exporting.integer import integer_model
-from onnxdiana.graph import name_of
 
 FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
 
@@ -151,14 +149,7 @@ def test_names_are_unique_and_read(model: onnx.ModelProto) -> None:
 
 
 def test_the_interface_is_the_float_models(case: Case, model: onnx.ModelProto) -> None:
-    source = case.view.model.graph
-    for ours, theirs in ((model.graph.input, source.inputs), (model.graph.output, source.outputs)):
-        assert [v.name for v in ours] == [name_of(v) for v in theirs]
-        for a, b in zip(ours, theirs, strict=True):
-            first, *rest = a.type.tensor_type.shape.dim
-            assert a.type.tensor_type.elem_type == TensorProto.FLOAT
-            assert first.dim_param == graph.BATCH
-            assert tuple(d.dim_value for d in rest) == graph.sample_shape(b)
+    check_interface(case, model)
 
 
 def test_metadata() -> None:

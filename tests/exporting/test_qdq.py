@@ -10,11 +10,11 @@ import onnx
 import pytest
 import tiny
 from hypothesis import given, settings
-from integer_graphs import RELU, SIGNED, Case, GraphBuilder, extremes, networks
+from integer_graphs import RELU, SIGNED, Case, GraphBuilder, check_interface, extremes, networks
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxdiana import Config, graph, quantize, reference
+from onnxdiana import Config, quantize, reference
 from onnxdiana.exporting.htvm import tensor_names
 from onnxdiana.graph import name_of
 from onnxdiana.integers import accumulator_exponent, code_name
@@ -72,14 +72,7 @@ def test_it_is_valid(case: Case, model: onnx.ModelProto) -> None:
 
 
 def test_the_interface_is_the_float_models(case: Case, model: onnx.ModelProto) -> None:
-    source = case.view.model.graph
-    for ours, theirs in ((model.graph.input, source.inputs), (model.graph.output, source.outputs)):
-        assert [v.name for v in ours] == [name_of(v) for v in theirs]
-        for a, b in zip(ours, theirs, strict=True):
-            first, *rest = a.type.tensor_type.shape.dim
-            assert a.type.tensor_type.elem_type == TensorProto.FLOAT
-            assert first.dim_param == graph.BATCH
-            assert tuple(d.dim_value for d in rest) == graph.sample_shape(b)
+    check_interface(case, model)
 
 
 def test_it_is_the_float_graph_with_quantizers(case: Case, model: onnx.ModelProto) -> None:
