@@ -9,6 +9,8 @@ The five steps, and one call that does them all::
     onnxdiana.export(quantized, "out")
 
     onnxdiana.quantize("model.onnx", "calibration.npz", "out")
+
+and what would become of a model, without data: ``onnxdiana.inspect("model.onnx")``.
 """
 
 from __future__ import annotations
@@ -27,12 +29,17 @@ if TYPE_CHECKING:
     from onnxdiana.errors import ModelError as ModelError
     from onnxdiana.errors import OnnxDianaError as OnnxDianaError
     from onnxdiana.errors import OutputError as OutputError
+    from onnxdiana.errors import RulesError as RulesError
     from onnxdiana.errors import ScaleTableError as ScaleTableError
     from onnxdiana.errors import SpecViolation as SpecViolation
     from onnxdiana.errors import SyntheticDataWarning as SyntheticDataWarning
     from onnxdiana.errors import TargetError as TargetError
     from onnxdiana.errors import UnsupportedOpError as UnsupportedOpError
     from onnxdiana.exporting.artifacts import Artifacts as Artifacts
+    from onnxdiana.inspection import Inspection as Inspection
+    from onnxdiana.inspection import inspect as inspect
+    from onnxdiana.interop import from_graphsurgeon as from_graphsurgeon
+    from onnxdiana.interop import to_graphsurgeon as to_graphsurgeon
     from onnxdiana.pipeline import FakeQuantized as FakeQuantized
     from onnxdiana.pipeline import Mapped as Mapped
     from onnxdiana.pipeline import Prepared as Prepared
@@ -47,18 +54,22 @@ if TYPE_CHECKING:
     from onnxdiana.scales import LayerScale as LayerScale
     from onnxdiana.scales import ScaleTable as ScaleTable
     from onnxdiana.scales import TensorScale as TensorScale
+    from onnxdiana.targets import Obstacle as Obstacle
     from onnxdiana.targets import Target as Target
 
 _HOMES = {
     "check": ["validate"],
     "config": ["Config"],
     "errors": ["CalibrationError", "ConfigError", "HandoffError", "ModelError", "OnnxDianaError", "OutputError",
-               "ScaleTableError", "SpecViolation", "SyntheticDataWarning", "TargetError", "UnsupportedOpError"],
+               "RulesError", "ScaleTableError", "SpecViolation", "SyntheticDataWarning", "TargetError",
+               "UnsupportedOpError"],
     "exporting.artifacts": ["Artifacts"],
+    "inspection": ["Inspection", "inspect"],
+    "interop": ["from_graphsurgeon", "to_graphsurgeon"],
     "pipeline": ["FakeQuantized", "Mapped", "Prepared", "Quantized", "export", "fake_quantize", "integerize",
                  "map_to_hardware", "prepare", "quantize", "with_evaluation"],
     "scales": ["LayerScale", "ScaleTable", "TensorScale"],
-    "targets": ["Target"],
+    "targets": ["Obstacle", "Target"],
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

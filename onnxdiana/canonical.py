@@ -16,7 +16,7 @@ from onnxdiana.errors import ModelError, SpecViolation
 from onnxdiana.graph import Namer
 from onnxdiana.integers import ACCUMULATOR, QUANTIZED
 from onnxdiana.loading import OPSET
-from onnxdiana.rules.canonicalize import RULES, auto_pad
+from onnxdiana.rules.canonicalize import RULES, auto_pad, pad_axes
 from onnxdiana.rules.canonicalize.base import Rule, is_operator
 from onnxdiana.runtime import Batch, Runner
 from onnxdiana.shapes import infer_shapes
@@ -44,18 +44,23 @@ def canonicalize(model: ir.Model, rules: Sequence[Rule] = RULES) -> Canonical:
         UnsupportedOpError: operators without a quantized form remain.
         SpecViolation: the result breaks the contract.
     """
-    clone, applied = _rewrite(model, rules)
-    _check_interface(clone)
-    spec.quantizable(clone)
-    _free_names(clone)
-    _open_batch(clone)
-    spec.verify_canonical(clone)
-    return Canonical(clone, applied)
+    return accepted(*rewritten(model, rules))
 
 
-def _rewrite(
-    model: ir.Model, rules: Sequence[Rule], after_each: Callable[[str, ir.Model], None] | None = None
+def accepted(model: ir.Model, applied: tuple[tuple[str, int], ...]) -> Canonical:
+    """What :func:`rewritten` gave, in place, as canonical form; raises what :func:`canonicalize` does."""
+    _check_interface(model)
+    spec.quantizable(model)
+    _free_names(model)
+    _open_batch(model)
+    spec.verify_canonical(model)
+    return Canonical(model, applied)
+
+
+def rewritten(
+    model: ir.Model, rules: Sequence[Rule] = RULES, after_each: Callable[[str, ir.Model], None] | None = None
 ) -> tuple[ir.Model, tuple[tuple[str, int], ...]]:
+    """The model after all rules, whatever of it has a quantized form, and the rules; the argument is not changed."""
     clone = model.clone()
     _forget(clone)
     _fix_batch(clone)
@@ -66,8 +71,8 @@ def _rewrite(
     for _ in range(len(clone.graph) + 8):  # a round that changes nothing ends it; two or three do for most models
         before = len(applied)
         for rule in rules:
-            if rule is rules[-1] and len(applied) > before:
-                continue  # a last resort, for what no other rule can bring into form
+            if getattr(rule, "last_resort", False) and len(applied) > before:
+                continue  # for what no other rule can bring into form
             count = rule.apply(clone)
             if count:
                 applied.append((rule.name, count))
@@ -200,14 +205,20 @@ def _relative(expected: NDArray[Any], found: NDArray[Any]) -> float:
     return math.inf if math.isnan(error) else error
 
 
-def _runnable(model: ir.Model) -> ir.Model:
-    """The model with its pads written out where a dilated kernel has SAME padding, which onnxruntime does not run."""
+def runnable(model: ir.Model) -> ir.Model:
+    """The model as onnxruntime runs it right: the argument itself, or a clone with some pads written out.
+
+    onnxruntime has no dilated kernels with SAME padding, and permutes the pads of a Pad with axes wrongly where it
+    optimizes Transposes away.
+    """
     dilated = [node for node in model.graph if max(graph.attribute(node, "dilations", [1])) > 1]
-    if not any("auto_pad" in node.attributes for node in dilated):
+    with_axes = any(is_operator(node, "Pad") and len(node.inputs) > 3 for node in model.graph)
+    if not with_axes and not any("auto_pad" in node.attributes for node in dilated):
         return model
     clone = model.clone()
     infer_shapes(clone)
-    auto_pad.RULE.apply(clone)
+    for rule in (auto_pad.RULE, pad_axes.RULE):
+        rule.apply(clone)
     return clone
 
 
@@ -222,7 +233,7 @@ def prove(original: ir.Model, canonical: Canonical, batches: Sequence[Batch], ru
             answers NaN or infinity.
         SpecViolation: larger than :data:`TOLERANCE`; names the rule after which it appears.
     """
-    before = Runner(_runnable(original))
+    before = Runner(runnable(original))
     expected = [before.run(batch) for batch in batches]
 
     def compare(model: ir.Model) -> tuple[float, str]:
@@ -248,7 +259,7 @@ def prove(original: ir.Model, canonical: Canonical, batches: Sequence[Batch], ru
         if not culprits and compare(model)[0] > TOLERANCE:
             culprits.append(rule)
 
-    _rewrite(original, rules, watch)
+    rewritten(original, rules, watch)
     if culprits == [""]:
         raise ModelError(f"run sample by sample, the model answers otherwise than on a whole batch: {finding}; every "
                          "operator must keep samples apart, on its first axis")

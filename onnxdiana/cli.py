@@ -15,8 +15,12 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import onnxdiana
+
+if TYPE_CHECKING:
+    from onnxdiana import config
 
 EXIT_OK, EXIT_CHECK, EXIT_INPUT, EXIT_BUG, EXIT_INTERRUPT = 0, 1, 2, 70, 130
 
@@ -44,12 +48,22 @@ def parser() -> argparse.ArgumentParser:
     quantize.add_argument("--core", choices=("auto", "digital", "cpu"),
                           help="auto (default): the accelerator where it takes a layer; digital: it must take every "
                                "convolution and linear layer; cpu: it takes none")
-    quantize.add_argument("--target", metavar="NAME|FILE.py", help="the chip; default: diana")
     quantize.add_argument("--config", metavar="FILE.toml", help="options from a file; the command line wins")
     quantize.add_argument("--batch", type=int, metavar="N",
                           help="samples read at a time (default 64); results do not depend on it")
     quantize.add_argument("--seed", type=int, metavar="N", help="of synthetic and random inputs (default 0)")
     quantize.add_argument("--force", action="store_true", help="move a folder that onnxdiana did not write aside")
+
+    inspect = commands.add_parser(
+        "inspect", allow_abbrev=False, help="what would be quantized, where it would run, and what to change",
+        epilog="Needs no data. Exit status 1 where an operator has no quantized form.")
+    inspect.add_argument("model", metavar="MODEL.onnx")
+
+    for command in (quantize, inspect):
+        command.add_argument("--target", metavar="NAME|FILE.py", help="the chip; default: diana")
+        command.add_argument("--input-shape", metavar="NAME=1,3,32,32", action="append",
+                             help="sizes of an input that leaves some open; NAME= may be left out where there is one")
+        command.add_argument("--rules", metavar="FILE.py", help="rewrite rules that run before onnxdiana's own")
 
     validate = commands.add_parser(
         "validate", allow_abbrev=False, help="recompute everything in DIR and compare",
@@ -57,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
     validate.add_argument("folder", metavar="DIR")
     validate.add_argument("--data", metavar="DATA", help="samples to run; default: those stored in DIR")
 
-    for command in (quantize, validate):
+    for command in (quantize, inspect, validate):
         command.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
         command.add_argument("-q", "--quiet", action="store_true", help="say nothing on stderr but errors")
     return top
@@ -121,9 +135,7 @@ def _quantize(options: argparse.Namespace) -> tuple[int, str]:
         from onnxdiana.report import text
 
     given = config.read(options.config) if options.config else {}
-    given |= {key: value for key in ("recover", "core", "target", "batch", "seed")
-              if (value := getattr(options, key)) is not None}
-    settings = config.Config(**given)
+    settings = _config(options, given)
     say = _silent if options.quiet else _say
     model = Path(options.model)
     calibration = options.calib
@@ -142,6 +154,25 @@ def _quantize(options: argparse.Namespace) -> tuple[int, str]:
     for note in text.notes(result):
         say(note)
     return EXIT_OK, text.as_json(result) if options.json else text.table(result)
+
+
+def _inspect(options: argparse.Namespace) -> tuple[int, str]:
+    with _imports():
+        from onnxdiana.inspection import inspect
+        from onnxdiana.report import inspection
+
+    found = inspect(Path(options.model), _config(options, {}))
+    result = inspection.as_json(found) if options.json else inspection.table(found)
+    return EXIT_OK if found.quantizable else EXIT_CHECK, result
+
+
+def _config(options: argparse.Namespace, given: dict[str, Any]) -> config.Config:
+    """What the command line says, and where it says nothing, what was given."""
+    from onnxdiana import config
+
+    options.input_shape = config.input_shapes(options.input_shape) if options.input_shape else None
+    told = {name: value for name in config.NAMES if (value := getattr(options, name, None)) is not None}
+    return config.Config(**given | told)
 
 
 def _validate(options: argparse.Namespace) -> tuple[int, str]:
@@ -175,4 +206,4 @@ def _silent(line: str) -> None:
     del line
 
 
-_COMMANDS = {"quantize": _quantize, "validate": _validate}
+_COMMANDS = {"quantize": _quantize, "inspect": _inspect, "validate": _validate}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ CORES = ("auto", "digital", "cpu")
 
 @dataclass(frozen=True)
 class Config:
-    """Options of ``quantize``; the defaults are the recipe."""
+    """Options of ``quantize`` and ``inspect``; the defaults are the recipe."""
 
     recover: str = "fast"
     """``fast``: biases corrected on the integer model. ``none``: left out."""
@@ -30,6 +32,11 @@ class Config:
     """Samples read at a time; results do not depend on it."""
     seed: int = 0
     """Of synthetic inputs and of the random inputs that check the canonicalization."""
+    input_shape: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)
+    """Sizes to give to inputs that leave some open, by name, batch included; the name may be empty where there is one
+    input."""
+    rules: str | None = None
+    """A Python file of rewrite rules that run before ours."""
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -47,6 +54,54 @@ class Config:
                 raise ConfigError(f"{name}: {value!r}; it takes a whole number of at least {least}")
         if not isinstance(self.target, str):
             raise ConfigError(f"target: {self.target!r}; it takes a name or the path of a .py file")
+        if isinstance(self.rules, os.PathLike):
+            object.__setattr__(self, "rules", os.fspath(self.rules))
+        if self.rules is not None and not (isinstance(self.rules, str) and self.rules.endswith(".py")):
+            raise ConfigError(f"rules: {self.rules!r}; it takes the path of a .py file")
+        if not isinstance(self.input_shape, Mapping) or not all(
+                isinstance(name, str) and _is_shape(shape) for name, shape in self.input_shape.items()):
+            raise ConfigError(f"input_shape: {self.input_shape!r}; it takes a name and sizes of at least 1 for each "
+                              "input, such as x = [1, 3, 32, 32]")
+        object.__setattr__(self, "input_shape", {name: tuple(shape) for name, shape in self.input_shape.items()})
+
+
+NAMES = tuple(field.name for field in dataclasses.fields(Config))
+"""Of the options."""
+
+
+def _is_shape(value: object) -> bool:
+    return isinstance(value, list | tuple) and len(value) > 0 and all(
+        isinstance(size, int) and not isinstance(size, bool) and size >= 1 for size in value)
+
+
+def checked(config: object) -> Config:
+    """The options given to a function; None means the defaults.
+
+    Raises:
+        ConfigError: it is something else than a :class:`Config`.
+    """
+    if config is None:
+        return Config()
+    if not isinstance(config, Config):
+        raise ConfigError(f"config is a {type(config).__name__}; give onnxdiana.Config(batch=64, ...)")
+    return config
+
+
+def input_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """``NAME=1,3,32,32`` as name and sizes; ``1,3,32,32`` has an empty name.
+
+    Raises:
+        ConfigError: a text is neither, or a name comes twice.
+    """
+    from onnxdiana.loading import parse_shape
+
+    found: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, shape = parse_shape(text) if "=" in text else ("", parse_shape(f"input={text}")[1])
+        if name in found:
+            raise ConfigError(f"--input-shape {text}: this input has a shape already; give each one once")
+        found[name] = shape
+    return found
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -64,10 +119,9 @@ def read(path: str | Path) -> dict[str, Any]:
         options = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML ({error}); write lines such as: batch = 64") from error
-    known = [f.name for f in dataclasses.fields(Config)]
     for key in options:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(known)}"
+        if key not in NAMES:
+            near = difflib.get_close_matches(key, NAMES, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(NAMES)}"
             raise ConfigError(f"{path}: unknown option '{key}'; {hint}")
     return options

@@ -8,7 +8,7 @@ takes, and anything else is refused:
 input          Div (optional) -> Floor -> Max -> Min, directly on the graph input, in float32; then int8
 requantizer    the same behind Conv, Gemm, Add: Div by 2**k is an arithmetic shift right of the int32 accumulator
 mean           GlobalAveragePool -> Flatten -> Floor -> Max -> Min: int32 sum, division that truncates as C's does
-int8           MaxPool, Relu, Flatten, Reshape, Transpose, Pad, Slice, Identity, Concat
+int8           MaxPool, Relu, Flatten, Reshape, Transpose, Pad, Slice, Resize, Identity, Concat
 output         Div directly behind a Min: HTVM casts to float32 only there (``DianaOnnxCorrectDequant``)
 float32        behind that Div, the operators on int8 again, Concat apart: they move values and keep them exact
 =============  ====================================================================================================
@@ -326,6 +326,19 @@ def _slice(node: _Node) -> _Value:
     return _moved(x[tuple(parts)])
 
 
+def _resize(node: _Node) -> _Value:
+    """TVM's resize2d to a nearest neighbour; by whole factors, where its float coordinates cannot be off by one."""
+    x, form = _movable(node, rank=4), dict(node.attributes)
+    if form != {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"} \
+            or any(node.constant(index, np.float32).size for index in (1, 2)):
+        raise node.error(f"{form}, and a region or scales", "nearest, asymmetric, floor, to sizes alone")
+    sizes = node.indices(3)
+    if len(sizes) != x.ndim or sizes[:2] != list(x.shape[:2]) or min(sizes) < 1 \
+            or any(size % old for size, old in zip(sizes, x.shape, strict=True)):
+        raise node.error(f"the sizes {sizes} for shape {x.shape}", "whole multiples of height and width")
+    return _moved(x.repeat(sizes[2] // x.shape[2], axis=2).repeat(sizes[3] // x.shape[3], axis=3))
+
+
 def _concat(node: _Node) -> _Value:
     parts, axis = [_codes(node, i) for i in range(len(node.inputs))], node.attributes["axis"]
     if axis == 0:
@@ -360,6 +373,8 @@ _OPERATORS = {
     "Transpose": _Operator(_transpose, 1, 1, {"perm": []}),
     "Pad": _Operator(_pad, 2, 3, {"mode": "constant"}, since=11),
     "Slice": _Operator(_slice, 3, 5, {}),
+    "Resize": _Operator(_resize, 4, 4, {"mode": "nearest", "coordinate_transformation_mode": "half_pixel",
+                                        "nearest_mode": "round_prefer_floor"}, since=11),
     "Concat": _Operator(_concat, 1, sys.maxsize, {"axis": 0}),
     "Identity": _Operator(lambda node: _moved(_movable(node)), 1, 1, {}),
 }
@@ -459,7 +474,7 @@ def _bind(proto: onnx.NodeProto, values: Mapping[str, _Value], opset: int) -> tu
     operator = _OPERATORS.get(proto.op_type)
     if operator is None or proto.domain not in ("", "ai.onnx") or opset < operator.since:
         raise node.error(f"this operator (domain '{proto.domain}', opset {opset})",
-                         f"one of {', '.join(_OPERATORS)}; Pad from opset 11 on")
+                         f"one of {', '.join(_OPERATORS)}; Pad and Resize from opset 11 on")
     if len(proto.output) != 1 or not output or output in values:
         raise node.error(f"the outputs {list(proto.output)}", "one, of a name that nothing else has")
     if not operator.least <= len(names) <= operator.most:

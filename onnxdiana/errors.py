@@ -39,6 +39,10 @@ class OutputError(OnnxDianaError):
     """The output folder cannot be written, or holds something that we did not write."""
 
 
+class RulesError(OnnxDianaError):
+    """A user's file of rules is missing or defines none, or one of its rules fails or leaves no usable graph."""
+
+
 class TargetError(OnnxDianaError):
     """The target description is unknown or contradicts itself, or a layer cannot run where it was told to."""
 

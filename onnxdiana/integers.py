@@ -82,10 +82,8 @@ def to_int32(bias: NDArray[Any], layer: Layer) -> NDArray[np.int32]:
 
 
 def accumulator_exponent(network: Network, table: ScaleTable, layer: Layer) -> int:
-    """``e_x + e_w`` of a linear layer, ``e_x`` of any other."""
-    exponent = table.exponent(name_of(network.source(layer.inputs[0])))
-    weight = layer.operator.weight(layer.node)
-    return exponent + (table.exponent(name_of(weight)) if weight is not None else 0)
+    """``e_x + e_w`` of a linear layer; what :meth:`Network.accumulator_exponent` says of any other."""
+    return network.accumulator_exponent(layer, table.exponent)
 
 
 def integerize(network: Network, table: ScaleTable, parameters: Mapping[str, Parameters]) -> ir.Model:
@@ -118,18 +116,11 @@ def integerize(network: Network, table: ScaleTable, parameters: Mapping[str, Par
         if layer is None:
             codes[node.outputs[0]] = _move(node, network, table, codes, emitter)
             continue
-        feed = [codes[v] for v in layer.inputs]
-        if layer.name in parameters:
-            own = parameters[layer.name]
-            weight = layer.operator.weight(node)
-            assert weight is not None
-            feed += [emitter.constant(name_of(weight), own.weight),
-                     emitter.constant(f"{layer.name}.bias", own.bias)]
-        accumulator = emitter.add(node.op_type, feed, f"{layer.name}{ACCUMULATOR}", **graph.attributes(node))
+        scale, shift = table.tensors[name_of(layer.output)], table.layers[layer.name].shift
+        accumulator = _accumulator(layer, network, table, parameters.get(layer.name), codes, emitter)
         _typed(accumulator, node.outputs[0])
-        scale = table.tensors[name_of(layer.output)]
         codes[layer.output] = _typed(
-            emitter.add("Requantize", [accumulator], code_name(layer.output), shift=table.layers[layer.name].shift,
+            emitter.add("Requantize", [accumulator], code_name(layer.output), shift=shift,
                         lo=scale.codes[0], hi=scale.codes[1]), layer.output)
     for value in source.outputs:
         exponent = table.exponent(name_of(network.source(value)))
@@ -138,6 +129,26 @@ def integerize(network: Network, table: ScaleTable, parameters: Mapping[str, Par
         model.graph.outputs.append(result)
     spec.verify_integer(model)
     return model
+
+
+def _accumulator(
+    layer: Layer, network: Network, table: ScaleTable, own: Parameters | None, codes: Mapping[ir.Value, ir.Value],
+    emitter: IrEmitter
+) -> ir.Value:
+    """The node of the integer graph that gives a layer's accumulators."""
+    feed, name = [codes[v] for v in layer.inputs], f"{layer.name}{ACCUMULATOR}"
+    if layer.function is not None:
+        scale = table.tensors[name_of(layer.output)]
+        entries = layer.function.table(table.exponent(name_of(network.source(layer.function.root))), scale.scalar,
+                                       scale.codes)
+        return emitter.add(layer.operator.op_type, [*feed, emitter.constant(f"{layer.name}.table", entries)], name,
+                           function=layer.function.operators)
+    if own is not None:
+        weight = layer.operator.weight(layer.node)
+        assert weight is not None
+        feed += [emitter.constant(name_of(weight), own.weight), emitter.constant(f"{layer.name}.bias", own.bias)]
+    attributes = graph.attributes(layer.node) | layer.operator.rounding(table.layers[layer.name].shift)
+    return emitter.add(layer.node.op_type, feed, name, **attributes)
 
 
 def _check_scales(network: Network, table: ScaleTable) -> None:
@@ -212,9 +223,9 @@ def complete_table(network: Network, table: ScaleTable, integer: ir.Model, targe
         if bound >= numerics.INT32_BOUND:
             raise TargetError(f"{graph.where(layer.node)}: accumulator up to {bound}, beyond 32 bits")
         old = table.layers[layer.name]
-        linear = layer.operator.weight(layer.node) is not None
+        half_up = layer.operator.weight(layer.node) is not None or bool(layer.operator.rounding(1))
         layers[layer.name] = dataclasses.replace(
-            old, accumulator_bound=bound, rounding="half_up" if linear else "floor",
-            core="cpu" if core == "cpu" or target.obstacles(layer) else target.accelerator,
+            old, accumulator_bound=bound, rounding="half_up" if half_up else "floor",
+            core="cpu" if core == "cpu" else target.core(layer),
         )
     return table.replace(layers=layers)

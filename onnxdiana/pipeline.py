@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from onnxdiana import canonical, graph, integers, loading, placement, sensitivity, targets
 from onnxdiana.calibration import Calibration, DataSource, InputSpec, calibrate, open_data, synthetic_data
 from onnxdiana.canonical import Canonical
-from onnxdiana.config import Config
-from onnxdiana.errors import SyntheticDataWarning, TargetError
+from onnxdiana.config import Config, checked
+from onnxdiana.errors import ConfigError, SyntheticDataWarning, TargetError
 from onnxdiana.exporting.artifacts import Artifacts, write_artifacts
 from onnxdiana.exporting.folder import check_apart, check_free
 from onnxdiana.graph import name_of
@@ -40,6 +40,7 @@ from onnxdiana.recovery import fast, pooling
 from onnxdiana.report.evaluation import Evaluation, evaluate
 from onnxdiana.report.summary import Facts
 from onnxdiana.scales import ScaleTable
+from onnxdiana.tail import Tail, split
 from onnxdiana.targets import Target
 
 
@@ -49,8 +50,16 @@ class Prepared:
 
     loaded: LoadedModel
     canonical: Canonical
+    body: ir.Model
+    """The canonical graph up to where the float tail begins: what is quantized."""
+    tail: Tail
+    """What stays in float behind it (:mod:`onnxdiana.tail`)."""
     difference: float
-    """Largest relative difference to the original, on random inputs."""
+    """Largest relative difference to the original (behind the user's rules), on random inputs."""
+    user_rules: tuple[tuple[str, int], ...] = ()
+    """Rules of the user's that fired, and at how many places."""
+    user_difference: float | None = 0.0
+    """Largest relative difference that they made; None where the original itself cannot be run."""
 
     @property
     def inputs(self) -> list[InputSpec]:
@@ -98,23 +107,43 @@ class Quantized:
     evaluation: Evaluation | None = None
 
 
-def prepare(model: Any, *, seed: int = 0) -> Prepared:
+def _expect(value: object, kind: type, step: str) -> None:
+    """The argument of a step is what the step before it returned."""
+    if not isinstance(value, kind):
+        raise ConfigError(f"got a {type(value).__name__}; give the {kind.__name__} that onnxdiana.{step} returns")
+
+
+def prepare(
+    model: Any, *, seed: int = 0, shapes: Mapping[str, Sequence[int]] | None = None,
+    rules: str | os.PathLike[str] | None = None,
+) -> Prepared:
     """Load a model, bring it into canonical form, and prove on random inputs that its answers stayed.
 
     Args:
         model: path of an ONNX file, an ``onnx.ModelProto`` or an ``onnx_ir.Model`` (not changed).
         seed: of the random inputs.
+        shapes: sizes of inputs by name, the first axis included, for those that the model leaves open.
+        rules: a Python file of rewrite rules that run before ours (docs/rules.md); it is run.
 
     Raises:
         ModelError: the file or its interface is at fault.
+        RulesError: the user's rules are.
         UnsupportedOpError: operators without a quantized form, all at once.
     """
-    loaded = loading.load(model)
+    loaded = loading.load(model, shapes)
+    given, fired = loaded.model, tuple[tuple[str, int], ...]()
+    if rules is not None:
+        from onnxdiana import user_rules
+
+        changed, fired = user_rules.load(rules).apply(given)
+        loaded = dataclasses.replace(loaded, model=changed)
     result = canonical.canonicalize(loaded.model)
     specs = [InputSpec(name_of(v), graph.sample_shape(v)) for v in result.model.graph.inputs]
     rng = np.random.default_rng(seed)
     noise = {s.name: rng.standard_normal((2, *s.shape)).astype(np.float32) for s in specs}
-    return Prepared(loaded, result, canonical.prove(loaded.model, result, [noise]))
+    difference = canonical.prove(loaded.model, result, [noise])
+    theirs = user_rules.difference_by_rules(given, loaded.model, [noise]) if fired else 0.0
+    return Prepared(loaded, result, *split(result.model), difference, fired, theirs)
 
 
 def fake_quantize(prepared: Prepared, data: object = None, config: Config | None = None, *,
@@ -131,10 +160,11 @@ def fake_quantize(prepared: Prepared, data: object = None, config: Config | None
         CalibrationError: the data do not fit the model, are empty or not finite.
         TargetError: no legal exponents exist.
     """
-    config = config or Config()
+    _expect(prepared, Prepared, "prepare")
+    config = checked(config)
     source = data_source(prepared, data, config)
     target = targets.load(config.target)
-    model = prepared.canonical.model
+    model = prepared.body
     convolved = network(pooling.as_convolution(model, {name_of(n.outputs[0]) for n in pooling.pools(model)}))
     calibration = calibrate(convolved, source, config.batch, quiet=quiet)
     preferred = sensitivity.output_exponents(convolved, calibration, target)
@@ -155,7 +185,8 @@ def _proven(prepared: Prepared, found: fast.Recovered, samples: Mapping[str, NDA
     if not found.pooling:
         return difference  # the same graph
     applied = (*prepared.canonical.applied, ("pools in their chosen form", len(found.pooling)))
-    return max(difference, canonical.prove(original, Canonical(found.view.model, applied), [samples]))
+    whole = prepared.tail.behind(found.view.model.clone())
+    return max(difference, canonical.prove(original, Canonical(whole, applied), [samples]))
 
 
 def calibration_beside(model: Path) -> Path:
@@ -182,13 +213,14 @@ def map_to_hardware(quantized: FakeQuantized, core: str | None = None) -> Mapped
     Raises:
         TargetError: ``core="digital"`` and a convolution or linear layer cannot run there; lists all of them.
     """
+    _expect(quantized, FakeQuantized, "fake_quantize")
     config = quantized.config if core is None else dataclasses.replace(quantized.config, core=core)
     target = targets.load(config.target)
     if config.core == "digital":
-        found = [f"{graph.where(layer.node)}: {'; '.join(reasons)}" for layer in quantized.view.layers
-                 if layer.operator.weight(layer.node) is not None and (reasons := target.obstacles(layer))]
-        if found:
-            lines = "\n".join(f"  - {line}" for line in found)
+        left = [f"{graph.where(layer.node)}: {'; '.join(o.reason for o in found)}" for layer in quantized.view.layers
+                 if layer.operator.weight(layer.node) is not None and (found := target.judge(layer))]
+        if left:
+            lines = "\n".join(f"  - {line}" for line in left)
             raise TargetError(f"core digital was asked for, and it does not take these layers:\n{lines}\n"
                               "use --core auto to leave them to the CPU")
     return Mapped(quantized, target, config.core)
@@ -200,6 +232,7 @@ def integerize(mapped: Mapped) -> Quantized:
     Raises:
         TargetError: an accumulator does not fit 32 bits.
     """
+    _expect(mapped, Mapped, "map_to_hardware")
     q = mapped.quantized
     integer = integers.integerize(q.view, q.table, q.parameters)
     table = integers.complete_table(q.view, q.table, integer, mapped.target, mapped.core)
@@ -220,15 +253,17 @@ def export(
         OutputError: the folder cannot be written or is not ours.
         SpecViolation: two spellings disagree (our bug).
     """
+    _expect(quantized, Quantized, "integerize")
     q = quantized.mapped.quantized
     facts = Facts(
         loaded=q.prepared.loaded, applied=q.prepared.canonical.applied, difference=q.difference,
+        user_rules=q.prepared.user_rules, user_difference=q.prepared.user_difference,
         calibration=q.calibration, pooling=q.pooling, target=quantized.mapped.target,
         config=dataclasses.replace(q.config, core=quantized.mapped.core),
         evaluation=quantized.evaluation,
     )
-    return write_artifacts(None if folder is None else Path(folder), q.view, quantized.table, quantized.integer,
-                           q.parameters, q.fake, facts, force=force)
+    return write_artifacts(None if folder is None else Path(folder), q.view, q.prepared.tail, quantized.table,
+                           quantized.integer, q.parameters, q.fake, facts, force=force)
 
 
 def with_evaluation(quantized: Quantized, data: object) -> Quantized:
@@ -237,9 +272,10 @@ def with_evaluation(quantized: Quantized, data: object) -> Quantized:
     Raises:
         CalibrationError: the data, or the labels among them, do not fit the model.
     """
+    _expect(quantized, Quantized, "integerize")
     q = quantized.mapped.quantized
     source = open_data(data, q.prepared.inputs)
-    return dataclasses.replace(quantized, evaluation=evaluate(q.view, quantized.integer, source))
+    return dataclasses.replace(quantized, evaluation=evaluate(q.view, q.prepared.tail, quantized.integer, source))
 
 
 def quantize(
@@ -260,14 +296,14 @@ def quantize(
     Returns:
         The files, the summary, and the agreement of all spellings.
     """
-    config = config or Config()
+    config = checked(config)
     path = Path(model) if isinstance(model, str | os.PathLike) else None
     if output is not None:
         check_free(Path(output), force=force, guard=path)
         check_apart(Path(output), calibration, evaluation)
     if calibration is None and path is not None and os.path.isfile(calibration_beside(path)):
         calibration = calibration_beside(path)
-    prepared = prepare(model, seed=config.seed)
+    prepared = prepare(model, seed=config.seed, shapes=config.input_shape, rules=config.rules)
     quantized = integerize(map_to_hardware(fake_quantize(prepared, calibration, config, quiet=quiet)))
     if evaluation is not None:
         quantized = with_evaluation(quantized, evaluation)

@@ -121,11 +121,11 @@ class Placement:
 
         for value in self.network.quantized:
             parent[name_of(value)] = name_of(value)
-        outputs = {layer.node: layer.output for layer in self.network.layers}
-        for node in self.network.model.graph:
-            if node in self.network.fused:
-                continue
-            tied = [self._tied_name(v, node, outputs) for v in operator(node).ties(node)]
+        ties = [[layer.output if v in layer.node.outputs else v for v in layer.operator.ties(layer.node)]
+                for layer in self.network.layers]
+        ties += [list(operator(node).ties(node)) for node in self.network.movers()]
+        for values in ties:
+            tied = [name_of(self.network.source(v)) for v in values]
             for other in tied[1:]:
                 a, b = find(tied[0]), find(other)
                 if a != b:
@@ -135,10 +135,6 @@ class Placement:
             group = groups.setdefault(find(name), Group())
             group.members.append(name)
             self._group[name] = group
-
-    def _tied_name(self, value: ir.Value, node: ir.Node, outputs: Mapping[ir.Node, ir.Value]) -> str:
-        own = outputs[node] if value.producer() is node and node in outputs else value
-        return name_of(self.network.source(own))
 
     def groups(self) -> list[Group]:
         """Tensors that must share an exponent, in execution order of their first member."""
@@ -174,9 +170,11 @@ class Placement:
     # -- legality -----------------------------------------------------------------------------------------------------
 
     def _accumulator(self, layer: Layer) -> int:
-        exponent = self._of(layer.inputs[0]).exponent
-        weight = layer.operator.weight(layer.node)
-        return exponent + (self._weights[name_of(weight)] if weight is not None else 0)
+        return self.network.accumulator_exponent(layer, self._exponent)
+
+    def _exponent(self, name: str) -> int:
+        group = self._group.get(name)
+        return self._weights[name] if group is None else group.exponent
 
     def _of(self, value: ir.Value) -> Group:
         return self._group[name_of(self.network.source(value))]

@@ -15,6 +15,8 @@ from onnxdiana.errors import ModelError
 
 Batch = Mapping[str, NDArray[Any]]
 
+LARGEST_PROTO = 1_900_000_000
+"""Bytes of weights that go to onnxruntime in one protobuf message, which holds 2 GiB."""
 CHUNK = 16
 """Samples in one run. Fixed, whatever the caller's batch: floats then add up in the same order every time."""
 
@@ -30,6 +32,9 @@ class Runner:
         """
         import onnxruntime
 
+        self._weights: dict[str, NDArray[Any]] = {}
+        if isinstance(model, ir.Model):
+            model, self._weights = _without_largest(model)
         proto = ir.to_proto(model) if isinstance(model, ir.Model) else model
         names = [v.name for v in proto.graph.output]
         self.fetch = tuple(names if fetch is None else fetch)
@@ -48,7 +53,7 @@ class Runner:
             )
         except Exception as error:
             raise ModelError(f"onnxruntime cannot load the model: {_gist(error)}; export it again") from error
-        self._batch = _fixed_batch(proto)
+        self._batch = _fixed_batch(proto, self._weights)
 
     def run(self, batch: Batch) -> dict[str, NDArray[Any]]:
         """Every fetched tensor for the samples of one batch, :data:`CHUNK` samples (or the model's batch) at a time.
@@ -67,7 +72,7 @@ class Runner:
             if missing:  # a fixed batch is filled up with the last sample, and the answers to it are dropped
                 feed = {k: np.concatenate([v, np.repeat(v[-1:], missing, axis=0)]) for k, v in feed.items()}
             try:
-                outputs = self._session.run(list(self.fetch), feed)
+                outputs = self._session.run(list(self.fetch), {**feed, **self._weights})
             except Exception as error:
                 raise ModelError(f"onnxruntime failed to run the model: {_gist(error)}; export it again") from error
             parts.append([o[:size - missing] for o in outputs] if missing else outputs)
@@ -83,10 +88,32 @@ def _gist(error: Exception) -> str:
     return re.sub(noise, "", line)
 
 
-def _fixed_batch(proto: onnx.ModelProto) -> int | None:
+def _without_largest(model: ir.Model) -> tuple[ir.Model, dict[str, NDArray[Any]]]:
+    """The model with its largest weights as inputs where all together exceed :data:`LARGEST_PROTO`, and their values.
+
+    onnxruntime reads inputs where they lie, mapped from a file or not; it copies external initializers.
+    """
+    sizes = {name: v.const_value.nbytes for name, v in model.graph.initializers.items() if v.const_value is not None}
+    excess = sum(sizes.values()) - LARGEST_PROTO
+    if excess <= 0:
+        return model, {}
+    clone, weights = model.clone(), {}
+    for name in sorted(sizes, key=lambda name: (-sizes[name], name)):
+        if excess <= 0:
+            break
+        excess -= sizes[name]
+        value = clone.graph.initializers.pop(name)
+        assert value.const_value is not None
+        weights[name] = value.const_value.numpy()
+        value.dtype, value.shape, value.const_value = value.const_value.dtype, ir.Shape(weights[name].shape), None
+        clone.graph.inputs.append(value)
+    return clone, weights
+
+
+def _fixed_batch(proto: onnx.ModelProto, weights: Mapping[str, Any]) -> int | None:
     for value in proto.graph.input:
         dims = value.type.tensor_type.shape.dim
-        if dims and dims[0].dim_value:
+        if value.name not in weights and dims and dims[0].dim_value:
             return int(dims[0].dim_value)
     return None
 

@@ -13,36 +13,28 @@ import onnx_ir as ir
 
 from onnxdiana import graph
 from onnxdiana.errors import SpecViolation, UnsupportedOpError
+from onnxdiana.expressions import table_nodes
 from onnxdiana.loading import OPSET
 from onnxdiana.rules import ops
 from onnxdiana.rules.ops.base import DOMAIN
-
-_INTERNAL = ("Quantize", "Requantize", "Dequantize")
-"""Operators of the integer graph alone."""
+from onnxdiana.tail import tail_nodes
 
 SPELLINGS = {
-    "AveragePool": "pool over the whole map (AdaptiveAvgPool2d(1)) or use a strided convolution",
     "BatchNormalization": "export it in inference mode (model.eval()), with constant parameters",
     "ConvTranspose": "use a Resize to the larger map in front of the network, or a convolution",
-    "Div": "fold the factor into the weights of a layer",
-    "Elu": "train with ReLU",
-    "Gelu": "train with ReLU",
-    "HardSigmoid": "train with ReLU6",
-    "HardSwish": "train with ReLU6",
+    "GroupNormalization": "train with BatchNormalization",
     "Identity": "it returns the input or a constant as it is, so there is nothing to quantize: leave out that output",
     "If": "export a traced model without control flow",
     "InstanceNormalization": "train with BatchNormalization",
     "LayerNormalization": "train with BatchNormalization",
-    "LeakyRelu": "train with ReLU",
     "Loop": "export a traced model without control flow",
+    "LogSoftmax": "end the model with it, or before it: it stays in float only behind the last layer, on axis 1 or "
+                  "later",
     "MatMul": "multiply (batch, features) by a constant weight: a Linear layer on flattened features",
-    "Mul": "fold the factor into the weights of a layer; products of two activations have no integer form",
-    "PRelu": "train with ReLU",
+    "RMSNormalization": "train with BatchNormalization",
+    "QuantizeLinear": "the model is quantized already: export the float model",
     "Scan": "export a traced model without control flow",
-    "Sigmoid": "end the model before it and apply it to the dequantized output",
-    "Softmax": "end the model before it and apply it to the dequantized output",
-    "Sub": "fold a constant into the bias of a layer; of two tensors, negate the weights in front of one and add",
-    "Tanh": "train with ReLU",
+    "Softmax": "end the model with it, or before it: it stays in float only behind the last layer, on axis 1 or later",
 }
 
 
@@ -52,23 +44,29 @@ def quantizable(model: ir.Model) -> None:
     Raises:
         UnsupportedOpError: with all nodes that have none, each with the nearest supported spelling.
     """
-    findings = []
-    for node in model.graph:
-        operator = _canonical_operator(node)
-        if operator is None:
-            known = ", ".join(sorted(name for name in ops.REGISTRY if name not in _INTERNAL))
-            advice = SPELLINGS.get(node.op_type) if graph.is_default_domain(node.domain) else None
-            findings.append(f"{graph.where(node)}: {advice or f'known operators are {known}'}")
-        else:
-            findings.extend(f"{graph.where(node)}: {reason}" for reason in operator.obstacles(node))
-    if findings:
-        raise UnsupportedOpError(findings)
+    found = [f"{graph.where(node)}: {reason}" for node, reasons in obstacles(model.graph).items() for reason in reasons]
+    if found:
+        raise UnsupportedOpError(found)
 
 
-def _canonical_operator(node: ir.Node) -> ops.Operator | None:
-    """The operator of a float node, or None where we have none."""
-    known = graph.is_default_domain(node.domain) and node.op_type not in _INTERNAL
-    return ops.find(node) if known else None
+def obstacles(g: ir.Graph) -> dict[ir.Node, list[str]]:
+    """Nodes of the float graph without a quantized form, and why, each with the nearest supported spelling.
+
+    Those of a table need none of their own, those of the float tail (:mod:`onnxdiana.tail`) none at all.
+    """
+    exempt = table_nodes(g) | tail_nodes(g)
+    return {node: reasons for node in g if node not in exempt and (reasons := node_obstacles(node))}
+
+
+def node_obstacles(node: ir.Node) -> list[str]:
+    """Why a node, taken by itself, has no quantized form."""
+    operator = ops.float_operator(node)
+    if operator is not None:
+        return list(operator.obstacles(node))
+    known = ", ".join(sorted(name for name, operator in ops.REGISTRY.items() if not operator.internal))
+    standard = graph.is_default_domain(node.domain) or node.domain.startswith("opset-")  # of a newer opset
+    advice = SPELLINGS.get(node.op_type) if standard else None
+    return [advice or f"known operators are {known}"]
 
 
 def _fail(stage: str, node: ir.Node | None, message: str) -> None:
@@ -95,13 +93,12 @@ def verify_canonical(model: ir.Model) -> None:
     _named(stage, [*model.graph.inputs, *model.graph.initializers.values(),
                    *(v for node in model.graph for v in node.outputs)])
     for node in model.graph:
-        operator = _canonical_operator(node)
-        if operator is None or list(operator.obstacles(node)):
-            _fail(stage, node, "no quantized form")
         for value in node.outputs[:1]:
             shape = graph.dims(value)
             if shape is None or shape[0] is not None or None in shape[1:]:
                 _fail(stage, node, f"shape {shape}, expected an open batch and static sizes")
+    for node in obstacles(model.graph):
+        _fail(stage, node, "no quantized form")
     for value in model.graph.inputs:
         if value.dtype != ir.DataType.FLOAT:
             _fail(stage, None, f"input '{value.name}' is {value.dtype}")

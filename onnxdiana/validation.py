@@ -13,7 +13,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from onnxdiana import dialect, reference
-from onnxdiana.exporting.htvm import INPUT, tensor_names
+from onnxdiana.exporting.htvm import INPUT, handed_over, tensor_names
 from onnxdiana.graph import name_of
 from onnxdiana.integers import code_name
 from onnxdiana.layers import Network
@@ -101,8 +101,9 @@ def agree(
     mismatches.append(first_mismatch("model.int.onnx", expected, few(found, judged), [*codes, *outputs]))
     judge = None
     if htvm is not None:
-        judge, handed = _run_htvm(htvm, table, some, codes, outputs)
-        mismatches.append(first_mismatch("htvm/model.onnx", expected, handed, [*codes, *outputs]))
+        entry = {codes[0]: handed_over(integer, expected[codes[0]])}
+        judge, handed = _run_htvm(htvm, table, handed_over(integer, next(iter(some.values()))), codes, outputs)
+        mismatches.append(first_mismatch("htvm/model.onnx", {**expected, **entry}, handed, [*codes, *outputs]))
     by_code = {code_name(v): v for v in view.quantized}
     inputs = set(view.model.graph.inputs)
     names = {c: name_of(by_code[c]) for c in codes}
@@ -118,19 +119,16 @@ def agree(
 
 
 def _run_htvm(
-    htvm: onnx.ModelProto, table: ScaleTable, samples: Arrays, codes: list[str], outputs: list[str]
+    htvm: onnx.ModelProto, table: ScaleTable, x: NDArray[Any], codes: list[str], outputs: list[str]
 ) -> tuple[str, Arrays]:
     """The hand-over graph, sample by sample (its batch is 1), by the judge that is exact for its accumulators."""
-    x = next(iter(samples.values()))
     rows: list[Arrays] = []
     exact = all(layer.accumulator_bound < FLOAT32_EXACT for layer in table.layers.values())
-    runner = Runner(htvm, [*codes, *outputs]) if exact else None
+    final = htvm.graph.output[0].name
+    runner = Runner(htvm, [*codes, final]) if exact else None
     for i in range(len(x)):
         feed = {INPUT: x[i:i + 1]}
-        if runner is not None:
-            rows.append(runner.run(feed))
-        else:
-            found = dialect.run(htvm, feed, fetch=codes)
-            rows.append({**found, outputs[0]: found[htvm.graph.output[0].name]})
+        found = dialect.run(htvm, feed, fetch=codes) if runner is None else runner.run(feed)
+        rows.append({**found, outputs[0]: found[final]})
     judge = "onnxruntime" if exact else "int32 interpreter"
     return judge, {name: np.concatenate([r[name] for r in rows]) for name in rows[0]}

@@ -193,7 +193,7 @@ FEATURES: dict[str, Feature] = {
     "bn1d_on_the_input": Feature(lambda: chain(nn.BatchNorm1d(12), nn.Linear(12, 5)), ((12,),)),
     "bn1d_at_the_end": Feature(lambda: chain(nn.Linear(12, 8), nn.ReLU(), nn.BatchNorm1d(8)), ((12,),)),
     "bn1d_on_sequences": Feature(
-        lambda: chain(nn.BatchNorm1d(4), nn.Flatten(), nn.Linear(44, 5)), ((4, 11),), "2-d convolutions only"),
+        lambda: chain(nn.BatchNorm1d(4), nn.Flatten(), nn.Linear(44, 5)), ((4, 11),)),
     "bn2d_behind_conv": Feature(lambda: chain(*conv_bn(4, 8), nn.ReLU(), conv(8, 4))),
     "bn2d_behind_biased_conv": Feature(lambda: chain(conv(), nn.BatchNorm2d(8), nn.ReLU(), conv(8, 4))),
     "bn2d_behind_grouped_conv": Feature(lambda: chain(*conv_bn(4, 8, groups=2), nn.ReLU())),
@@ -281,8 +281,7 @@ FEATURES: dict[str, Feature] = {
     "explicit_zero_pad": Feature(lambda: chain(nn.ZeroPad2d((1, 2, 0, 1)), nn.Conv2d(4, 8, 3))),
     "zero_pad_and_padding": Feature(lambda: chain(nn.ZeroPad2d(1), nn.Conv2d(4, 8, 3, padding=1), nn.ReLU())),
     "conv1d": Feature(
-        lambda: chain(nn.Conv1d(4, 8, 3, padding=1), nn.BatchNorm1d(8), nn.ReLU()), ((4, 11),),
-        "2-d convolutions only"),
+        lambda: chain(nn.Conv1d(4, 8, 3, padding=1), nn.BatchNorm1d(8), nn.ReLU()), ((4, 11),)),
     # interfaces
     "two_outputs": Feature(lambda: Function(two_heads, a=conv(), b=conv(8, 4)), obstacle="2 outputs"),
     "two_inputs": Feature(lambda: FunctionOfTwo(

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.parser
 import onnx_ir as ir
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -17,13 +18,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxdiana import dialect, graph, numerics, reference, spec, targets
 from onnxdiana.exporting.artifacts import Spellings, spell
-from onnxdiana.exporting.htvm import INPUT, tensor_names
+from onnxdiana.exporting.htvm import INPUT, handed_over, tensor_names
 from onnxdiana.graph import name_of
 from onnxdiana.integers import Parameters, complete_table, integerize
 from onnxdiana.layers import Network, network
 from onnxdiana.loading import OPSET
 from onnxdiana.runtime import Runner
 from onnxdiana.scales import LayerScale, ScaleTable, TensorScale
+from onnxdiana.tail import split
 
 Array = NDArray[Any]
 Codes = tuple[int, int]
@@ -47,7 +49,8 @@ class Case:
     @functools.cached_property
     def spellings(self) -> Spellings:
         """What goes to disk."""
-        return spell(self.view, self.table, self.integer, self.parameters, self.fake, {})
+        _, tail = split(self.view.model)
+        return spell(self.view, tail, self.table, self.integer, self.parameters, self.fake, {})
 
     @property
     def inputs(self) -> list[tuple[str, tuple[int, ...], int]]:
@@ -151,6 +154,25 @@ class GraphBuilder:
         """A requantized sum of two tensors of one exponent."""
         assert self._exponents[a] == self._exponents[b]
         self._requantized("Add", [a, b], name, self._exponents[a], shift, codes, {})
+        return name
+
+    def multiply(self, a: str, b: str, name: str, *, shift: int = 0, codes: Codes = SIGNED) -> str:
+        """A requantized product of two tensors."""
+        self._requantized("Mul", [a, b], name, self._exponents[a] + self._exponents[b], shift, codes, {})
+        return name
+
+    def function(self, value: str, name: str, *nodes: str, exponent: int, codes: Codes = SIGNED,
+                 **constants: Array) -> str:
+        """A table: nodes in ONNX text, with ``x`` and ``y`` for the tensor and its value, and names for constants."""
+        parsed = onnx.parser.parse_graph(f"g (float x) => (float y) {{ {' '.join(nodes)} }}")
+        named = {"x": value, "y": name, **{k: self.constant(f"{name}.{k}", v) for k, v in constants.items()}}
+        for node in parsed.node:
+            for side in (node.input, node.output):
+                side[:] = [named.setdefault(v, f"{name}.{v}") if v else v for v in side]
+            self._nodes.append(node)
+        self._exponents[name] = exponent
+        self._tensors[name] = TensorScale(exponent, codes, None, "activation")
+        self._layers[name] = LayerScale("", 0, "floor", 0)
         return name
 
     def mean(self, value: str, name: str, *, shift: int = 0, codes: Codes = RELU) -> str:
@@ -260,6 +282,8 @@ def _agree_handed_over(case: Case, x: Array, expected: Mapping[str, Array], tens
     assert proto is not None
     final = proto.graph.output[0].name
     runner = Runner(proto, [*tensors, final]) if case.bound < numerics.FLOAT32_EXACT else None
+    x = handed_over(case.integer, x)
+    expected = {**expected, tensors[0]: handed_over(case.integer, expected[tensors[0]])}
     for i in range(len(x)):
         one = {name: expected[name][i:i + 1] for name in (*tensors, output)}
         feed = {INPUT: x[i:i + 1]}

@@ -116,30 +116,30 @@ def test_other_opsets_work(tmp_path: Path, opset: int) -> None:
     assert f"opset {opset} {'read as' if opset > 20 else 'raised to'} 20" in err
 
 
-UNSUPPORTED = """(float[N,3,8,8] x) => (float[N,5] y) <float[4,3,3,3] w, float[5,256] v, float[5] u> {
-    a = Conv<pads=[1,1,1,1]>(x, w)  b = OPERATOR(a)  c = Flatten(b)  d = LeakyRelu(c)  e = Gemm<transB=1>(d, v, u)
-    y = Softmax(e) }"""
-OTHERS = ("- LeakyRelu -> 'd': train with ReLU",
-          "- Softmax -> 'y': end the model before it and apply it to the dequantized output")
+UNSUPPORTED = """(float[N,3,8,8] x) => (float[N,5] y) <float[4,3,3,3] w, float[5,256] v, float[5] u,
+    float[5,5] z> {
+    a = Conv<pads=[1,1,1,1]>(x, w)  b = OPERATOR(a)  c = Flatten(b)  d = Softmax(c)  e = Gemm<transB=1>(d, v, u)
+    f = LogSoftmax(e)  y = Gemm<transB=1>(f, z, u) }"""
+OTHERS = ("- Softmax -> 'd': end the model with it, or before it",
+          "- LogSoftmax -> 'f': end the model with it, or before it")
 
 
 @pytest.mark.parametrize("opset", [13, 20, onnx.defs.onnx_opset_version()])
 @pytest.mark.parametrize(("operator", "named"), [
     ("acme.Fancy", "acme::Fancy"), ("com.microsoft.QuickGelu", "com.microsoft::QuickGelu"),
-    ("Fancy", "opset-{opset}::Fancy"), ("Sigmoid", "Sigmoid")])
+    ("Fancy", "opset-{opset}::Fancy"), ("Round", "Round")])
 def test_operators_without_a_quantized_form(tmp_path: Path, operator: str, named: str, opset: int) -> None:
     """All of them at once: custom domains, imported or not, unknown ones, and the known in one list."""
     err = Desk(tmp_path, model(UNSUPPORTED.replace("OPERATOR", operator), opset)).refused(*OTHERS)
     assert "3 operator(s) have no quantized form:" in err
     assert f"- {named.format(opset=opset)} -> 'b': " in err
-    spelling = "end the model before it" if operator == "Sigmoid" else "known operators are Add, Clip, "
-    assert f" -> 'b': {spelling}" in err
+    assert " -> 'b': known operators are Abs, Add, " in err
 
 
 def test_operators_without_a_quantized_form_at_an_old_opset(tmp_path: Path) -> None:
     """What the conversion makes of them is listed beside them."""
     Desk(tmp_path, model(UNSUPPORTED.replace("OPERATOR", "acme.Fancy"), 8)).refused(
-        "acme::Fancy -> 'b'", OTHERS[0], "Softmax -> 'y")
+        "acme::Fancy -> 'b'", "LogSoftmax -> ")
 
 
 def test_control_flow_operators(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_control_flow_operators(tmp_path: Path) -> None:
         c = Greater(s, k) b = If(c) <then_branch = t () => (float[N,4] p) { p = Relu(x) },
                                      else_branch = e () => (float[N,4] q) { q = Abs(x) }>  y = Tanh(b) }"""
     Desk(tmp_path, model(text, 13)).refused(
-        "If -> 'b': export a traced model without control flow", "Tanh -> 'y': train with ReLU", "ReduceSum -> 's'")
+        "If -> 'b': export a traced model without control flow", "Greater -> 'c'", "ReduceSum -> 's'")
 
 
 @pytest.mark.parametrize(("kind", "name"), [

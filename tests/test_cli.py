@@ -27,7 +27,7 @@ def desk(tmp_path: Path) -> Desk:
 
 
 def test_help_and_version() -> None:
-    for command in ([], ["quantize"], ["validate"]):
+    for command in ([], ["quantize"], ["inspect"], ["validate"]):
         outcome = run(*command, "--help")
         assert (outcome.status, outcome.err) == (0, "")
         assert outcome.out.startswith("usage: onnxdiana")
@@ -43,6 +43,9 @@ def test_help_and_version() -> None:
     (["quantize", "net.onnx", "--core", "analog"], "argument --core: invalid choice: 'analog'"),
     (["quantize", "net.onnx", "--batch", "many"], "argument --batch: invalid int value: 'many'"),
     (["validate"], "required: DIR"),
+    (["inspect"], "required: MODEL.onnx"),
+    (["inspect", "net.onnx", "--calib", "x.npz"], "unrecognized arguments: --calib x.npz"),
+    (["inspect", "net.onnx", "--input-shape"], "argument --input-shape: expected one argument"),
 ])
 def test_usage_errors(arguments: list[str], message: str) -> None:
     outcome = run(*arguments)
@@ -55,6 +58,10 @@ def test_usage_errors(arguments: list[str], message: str) -> None:
     (["--batch", "0"], "batch: 0; it takes a whole number of at least 1"),
     (["--batch", "-5"], "batch: -5; it takes a whole number of at least 1"),
     (["--seed", "-1"], "seed: -1; it takes a whole number of at least 0"),
+    (["--input-shape", "x=1,0,8,8"], "--input-shape 'x=1,0,8,8' is not a name and its positive sizes"),
+    (["--input-shape", "1,x"], "is not a name and its positive sizes: write it like --input-shape input=1,3,32,32"),
+    (["--input-shape", "x=1,3,8,8", "--input-shape", "x=1,3,8,8"], "x=1,3,8,8: this input has a shape already"),
+    (["--rules", "rules.txt"], "rules: 'rules.txt'; it takes the path of a .py file"),
 ])
 def test_options_out_of_range(desk: Desk, options: list[str], message: str) -> None:
     desk.refused(message, options=options)
@@ -219,6 +226,13 @@ def test_names_that_the_terminal_cannot_show(tmp_path: Path) -> None:
     ("recover = 'full'", "recover: 'full' is not known; it takes none, fast"),
     ("core = ['cpu']", "core: ['cpu'] is not known; it takes auto, digital, cpu"),
     ("target = 5", "target: 5; it takes a name or the path of a .py file"),
+    ("rules = 5", "rules: 5; it takes the path of a .py file"),
+    ("rules = 'rules.toml'", "rules: 'rules.toml'; it takes the path of a .py file"),
+    ("input_shape = [1, 3, 8, 8]", "input_shape: [1, 3, 8, 8]; it takes a name and sizes of at least 1 for each input"),
+    ("[input_shape]\nx = '1,3,8,8'", "input_shape: {'x': '1,3,8,8'}; it takes"),
+    ("[input_shape]\nx = [1, 0, 8, 8]", "input_shape: {'x': [1, 0, 8, 8]}; it takes"),
+    ("[input_shape]\nx = [true, 3]", "input_shape: {'x': [True, 3]}; it takes"),
+    ("[input_shape]\nx = []", "input_shape: {'x': []}; it takes"),
 ])
 def test_configuration_errors(desk: Desk, content: str, message: str) -> None:
     path = desk.folder / "options.toml"
@@ -243,6 +257,51 @@ def test_the_command_line_wins_over_the_file(desk: Desk) -> None:
     assert {key: options[key] for key in ("core", "seed", "batch", "recover")} == {
         "core": "cpu", "seed": 5, "batch": 7, "recover": "none"}
     assert {layer["core"] for layer in outcome.json["layers"]} == {"cpu"}
+
+
+OPEN = "(float[N,3,H,W] x) => (float[N,4,H,W] y) <float[4,3,3,3] w> { y = Conv<pads = [1,1,1,1]>(x, w) }"
+
+
+def test_sizes_that_a_model_leaves_open(tmp_path: Path) -> None:
+    """From the command line or a file, where the command line wins; said in the summary."""
+    desk = Desk(tmp_path, model(OPEN))
+    desk.refused("--input-shape x=1,3,H,W")
+    for option in ("1,3,8,8", "x=1,3,8,8"):
+        summary, _ = desk.works("--input-shape", option)
+        assert summary["layers"][0]["output_shape"] == [4, 8, 8]
+    assert summary["options"]["input_shape"] == {"x": [1, 3, 8, 8]}
+    path = desk.folder / "options.toml"
+    path.write_text("[input_shape]\nx = [1, 3, 6, 6]\n")
+    summary, _ = desk.works("--config", path)
+    assert summary["layers"][0]["output_shape"] == [4, 6, 6]
+    summary, _ = desk.works("--config", path, "--input-shape", "x=1,3,8,8")
+    assert summary["layers"][0]["output_shape"] == [4, 8, 8]
+    desk.refused("a shape is given for 'z', which is no input of the model", options=["--input-shape", "z=1,3,8,8"])
+
+
+def test_rules_of_the_user(tmp_path: Path) -> None:
+    """The summary has their file's name, and not where it lies."""
+    desk = Desk(tmp_path, model("(float[N,3,8,8] x) => (float[N,4,8,8] y) <float[4,3,3,3] w> "
+                                "{ t = mine.Twist(x)  y = Conv<pads = [1,1,1,1]>(t, w) }", more='"mine": 1'))
+    rules = desk.folder / "rules.py"
+    rules.write_text("def drop(graph):\n    for node in graph.nodes:\n        if node.op == 'Twist':\n"
+                     "            for reader in list(node.outputs[0].outputs):\n"
+                     "                reader.inputs[0] = node.inputs[0]\n\nRULES = [drop]\n")
+    desk.refused("mine::Twist -> 't'")
+    summary, _ = desk.works("--rules", rules)
+    assert [layer["operator"] for layer in summary["layers"]] == ["Conv"]
+    assert summary["options"]["rules"] == "rules.py"
+    desk.refused("none.py: no such file", options=["--rules", desk.folder / "none.py"])
+
+
+@pytest.mark.parametrize("step", ["prepared", "mapped"])
+def test_options_of_another_type(step: str) -> None:
+    """From Python: the message says what belongs there."""
+    with pytest.raises(onnxdiana.ConfigError, match="config is a dict; give onnxdiana"):
+        onnxdiana.quantize(model(), config={"batch": 3})  # type: ignore[arg-type]
+    wrong = {"prepared": onnxdiana.fake_quantize, "mapped": onnxdiana.integerize}[step]
+    with pytest.raises(onnxdiana.ConfigError, match=r"got a str; give the \w+ that onnxdiana\.\w+ returns"):
+        wrong("net.onnx")  # type: ignore[operator]
 
 
 # Targets

@@ -39,6 +39,11 @@ class Builder:
         named = [self.constant(f"{output}.{i}", v, np.int64) for i, v in enumerate(indices)]
         return self.node(op_type, output, value, *named, **attributes)
 
+    def resize(self, output: str, value: str, *sizes: int) -> str:
+        empty = [self.constant(f"{output}.{role}", []) for role in ("roi", "scales")]
+        return self.node("Resize", output, value, *empty, self.constant(f"{output}.sizes", sizes, np.int64),
+                         mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+
     def clip(self, output: str, value: str, divisor: float | None, lo: int = -128, hi: int = 127) -> str:
         if divisor is not None:
             value = self.node("Div", f"{output}.div", value, self.constant(f"{output}.divisor", [divisor]))
@@ -185,6 +190,7 @@ class RandomGraph(Builder):
         kinds = ["conv", "add", "relu", "transpose", "identity"]
         kinds += ["pool", "pad", "slice"] if min(h, w) > 2 else []
         kinds += ["concat", "reshape"] if max(c, h) < 16 else []
+        kinds += ["resize"] if max(h, w) < 8 else []
         kind, channels = rng.choice(kinds), int(rng.integers(1, 9))
         if kind == "conv":
             value, self.current = self.conv(name, value, channels), (channels, h, w)
@@ -204,6 +210,10 @@ class RandomGraph(Builder):
         elif kind == "concat":
             value = self.node("Concat", name, value, self.node("Relu", f"{name}.relu", value), axis=1)
             self.current = (2 * c, h, w)
+        elif kind == "resize":
+            by = rng.integers(1, 4, 2)
+            self.current = (c, h * int(by[0]), w * int(by[1]))
+            value = self.resize(name, value, 1, *self.current)
         elif kind == "reshape":
             value, self.current = self.moved("Reshape", name, value, [1, h, -1, w]), (h, c, w)
         else:
@@ -426,6 +436,7 @@ def base() -> onnx.ModelProto:
     value = build.node("Transpose", "transpose", value, perm=[0, 1, 3, 2])
     value = build.moved("Slice", "slice", value, [0], [4], [2], [1])
     value = build.moved("Reshape", "reshape", value, [1, 4, 5, 4])
+    value = build.resize("resize", value, 1, 4, 5, 4)
     value = build.node("Concat", "concat", value, build.node("Identity", "identity", value), axis=1)
     value = build.mean("mean", value)
     acc = build.linear("Gemm", "acc", value, integers(rng, -128, 127, 3, 8), [5, -6, 7], alpha=1.0, beta=1.0,
@@ -647,7 +658,23 @@ REFUSALS: dict[str, tuple[Mutation, str]] = {
     "Concat of unequal": (inputs("concat", "reshape", "pad"), r"Concat -> 'concat': found shapes"),
     "Concat with a constant": (inputs("concat", "reshape", "a.acc.w"), r"Concat -> 'concat': found a constant"),
     "Mul": (operator("sum.acc", "Mul"), r"Mul -> 'sum.acc': found this operator"),
-    "Resize": (operator("identity", "Resize"), r"Resize -> 'identity': found this operator"),
+    "Sigmoid": (operator("identity", "Sigmoid"), r"Sigmoid -> 'identity': found this operator"),
+    "Resize by half pixels": (attribute("resize", coordinate_transformation_mode="half_pixel"),
+                              r"Resize -> 'resize': found .*half_pixel"),
+    "Resize that rounds": (attribute("resize", nearest_mode="ceil"), r"Resize -> 'resize': found .*ceil"),
+    "linear Resize": (attribute("resize", mode="linear"), r"Resize -> 'resize': found .*linear"),
+    "Resize by defaults": (lambda m: node_of(m, "resize").ClearField("attribute"), r"Resize -> 'resize': .*half_pixel"),
+    "Resize with scales": (constant("resize.scales", [1, 1, 1, 2]), r"Resize -> 'resize': found .*scales"),
+    "Resize of a region": (constant("resize.roi", np.zeros(8)), r"Resize -> 'resize': found .*region"),
+    "Resize by one and a half": (constant("resize.sizes", [1, 4, 5, 6], np.int64), r"Resize -> .*sizes \[1, 4, 5, 6\]"),
+    "Resize of channels": (constant("resize.sizes", [1, 8, 5, 4], np.int64), r"Resize -> .*sizes \[1, 8, 5, 4\]"),
+    "Resize of three axes": (constant("resize.sizes", [4, 5, 4], np.int64), r"Resize -> .*sizes \[4, 5, 4\]"),
+    "Resize to nothing": (constant("resize.sizes", [1, 4, 5, 0], np.int64), r"Resize -> .*sizes \[1, 4, 5, 0\]"),
+    "Resize to floats": (constant("resize.sizes", [1, 4, 5, 4]), r"Resize -> 'resize': found float32.*int64"),
+    "Resize of opset 10": (lambda m: (setattr(m.opset_import[0], "version", 10),
+                                      m.graph.node.remove(node_of(m, "pad")), inputs("transpose", "pool")(m),
+                                      constant("reshape.0", [1, 4, 3, 3], np.int64)(m)),
+                           r"Resize -> 'resize': .*opset 10"),
     # borders
     "input scale 0.3": (constant("entry.divisor", [0.3]), r"Div -> 'entry.div': .*0.3"),
     "input scale per channel": (constant("entry.divisor", np.ones((1, 2, 1, 1))), r"Div -> 'entry.div': .*shape"),
@@ -724,7 +751,7 @@ def test_refusals(mutate, message):
 
 ARITY = {"Conv": (2, 3), "Gemm": (2, 3), "Add": (2, 2), "Div": (2, 2), "Floor": (1, 1), "Max": (2, 2), "Min": (2, 2),
          "GlobalAveragePool": (1, 1), "Flatten": (1, 1), "MaxPool": (1, 1), "Relu": (1, 1), "Reshape": (2, 2),
-         "Transpose": (1, 1), "Pad": (2, 3), "Slice": (3, 5), "Identity": (1, 1)}
+         "Transpose": (1, 1), "Pad": (2, 3), "Slice": (3, 5), "Resize": (4, 4), "Identity": (1, 1)}
 
 
 @pytest.mark.parametrize("op_type", ARITY)

@@ -192,7 +192,7 @@ NETWORKS: dict[str, tuple[str, list[set[str]]]] = {
     "mean": (f"{IMAGE} {{ a = Conv(x, w, b)  r = Relu(a)  p = GlobalAveragePool(r)  f = Flatten(p) "
              "y = Gemm<transB=1>(f, g) }", [{"r", "p"}]),
     "moved": (f"{IMAGE} {{ a = Conv(x, w, b)  t = Transpose<perm=[0,1,3,2]>(a)  r = Relu(t)  y = Add(r, x) }}",
-              [{"a", "x"}]),
+              [{"r", "x"}]),
     "chain": (f"{IMAGE} {{ a = Conv(x, w, b)  r = Relu(a)  y = Conv(r, v) }}", []),
 }
 

@@ -117,6 +117,33 @@ def test_a_model_that_cannot_be_run() -> None:
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(("limit", "inputs"), [(10**9, ""), (223, "v"), (4 * 32, "v"), (127, "vw"), (0, "bvw")])
+def test_weights_that_no_message_holds(monkeypatch: pytest.MonkeyPatch, limit: int, inputs: str) -> None:
+    """The largest ones stay out of the message, and the answers the same."""
+    proto = tiny.model("""(float[N,4] x) => (float[N,4] y)
+        <float[4,6] w, float[6,4] v, float[4] b, int64[2] s = {-1,4}> {
+        a = MatMul(x, w)  c = MatMul(a, v)  d = Add(c, b)  y = Reshape(d, s) }""")
+    x = {"x": np.random.default_rng(0).standard_normal((CHUNK + 3, 4)).astype(np.float32)}
+    source = ir.from_proto(proto)
+    expected = Runner(source, ["c", "y"]).run(x)
+    monkeypatch.setattr("onnxdiana.runtime.LARGEST_PROTO", limit)
+    before = ir.to_proto(source).SerializeToString(deterministic=True)
+    runner = Runner(source, ["c", "y"])
+    assert ir.to_proto(source).SerializeToString(deterministic=True) == before
+    assert "".join(sorted(set(runner._weights) - {"s"})) == inputs
+    for name, array in runner.run(x).items():
+        np.testing.assert_allclose(array, expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_weights_that_no_message_holds_are_not_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxdiana.runtime.LARGEST_PROTO", 0)
+    inputs = data(5)
+    for batch in ("N", "4"):
+        found = Runner(ir.from_proto(model(batch)), ["a", "y", "r"]).run(inputs)
+        for name, values in found.items():
+            np.testing.assert_allclose(values, expected(inputs)[name], rtol=1e-5, atol=1e-6)
+
+
 def test_take_and_length() -> None:
     batch = {"a": np.arange(10), "b": np.arange(20).reshape(10, 2)}
     assert length(batch) == 10

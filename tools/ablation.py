@@ -19,7 +19,7 @@ from onnxdiana.recovery import bias, fast, pooling
 
 @contextmanager
 def _without_corrections() -> Iterator[None]:
-    with mock.patch.object(pipeline, "Config", return_value=pipeline.Config(recover="none")):
+    with mock.patch.object(pipeline, "checked", return_value=pipeline.Config(recover="none")):
         yield
 
 

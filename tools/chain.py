@@ -29,7 +29,7 @@ CHANNELS, SIZE, SAMPLES = 4, 4, 8
 T = TypeVar("T")
 
 
-class _Chain:
+class Chain:
     """Nodes one behind the other. Weights only permute channels, so that no depth makes values vanish or explode."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -66,7 +66,7 @@ class _Chain:
 
 def convolutions(count: int) -> tuple[onnx.ModelProto, tuple[int, ...]]:
     """``count`` nodes: 1x1 Conv, Relu, Conv, Add of what stood before them, Relu, and again; shape of a sample."""
-    chain, x, gain = _Chain((CHANNELS, SIZE, SIZE)), "x", 1.0
+    chain, x, gain = Chain((CHANNELS, SIZE, SIZE)), "x", 1.0
     while len(chain) + 5 <= count:
         inner = chain.add("Relu", chain.linear("Conv", x, gain))
         x, gain = chain.add("Relu", chain.add("Add", inner, chain.linear("Conv", inner, 1.0))), 0.5
@@ -77,7 +77,7 @@ def convolutions(count: int) -> tuple[onnx.ModelProto, tuple[int, ...]]:
 
 def gemms(count: int) -> tuple[onnx.ModelProto, tuple[int, ...]]:
     """``count`` nodes, Gemm and Relu in turn; shape of a sample."""
-    chain, x = _Chain((CHANNELS,)), "x"
+    chain, x = Chain((CHANNELS,)), "x"
     while len(chain) < count:
         x = chain.add("Relu", x) if len(chain) % 2 else chain.linear("Gemm", x, 1.0, transB=1)
     return chain.model(x), (CHANNELS,)

@@ -109,7 +109,7 @@ def _recomputed(found: Folder, data: object) -> tuple[list[str], tuple[LayerRepo
     stored = _stored_samples(found, specs)
     own = None if data is None else _evenly(open_data(data, specs), MOST_SAMPLES)
     stamp = SYNTHETIC if found.section("calibration").get("synthetic") is True else {}
-    written = spell(parts.view, parts.table, parts.integer, parts.parameters, parts.fake, stamp)
+    written = spell(parts.view, parts.tail, parts.table, parts.integer, parts.parameters, parts.fake, stamp)
     findings = list(model_findings(found, written))
     if written.htvm is not None:
         findings += vector_findings(found, parts, take(stored, 0, 1))

@@ -30,7 +30,7 @@ def figure_findings(
     """
     target = parts.target or Target(parts.table.target)
     layers = summary.layer_entries(parts.view, parts.table, parts.parameters, parts.fake, target, agreement)
-    expected = {"target": parts.table.target, "totals": summary.totals(layers),
+    expected = {"target": parts.table.target, "tail": parts.tail.operators, "totals": summary.totals(layers),
                 "handoff": summary.handoff(obstacles),
                 "agreement": summary.agreement_entry(parts.view, agreement) | {
                     "samples": folder.section("agreement").get("samples")}}

@@ -78,7 +78,7 @@ def vector_findings(folder: Folder, parts: Parts, first: Mapping[str, NDArray[An
             yield f"htvm/{name} ({what}) is missing; quantize again"
     handed = {name.removeprefix("htvm/"): data for name, data in folder.files.items()
               if name.startswith("htvm/") and name != MANIFEST}
-    if manifest(parts.integer, parts.table, handed) != folder.files.get(MANIFEST, b""):
+    if manifest(parts.integer, parts.tail, parts.table, handed) != folder.files.get(MANIFEST, b""):
         yield f"{MANIFEST} does not describe the model and the files beside it"
 
 

@@ -31,6 +31,7 @@ from onnxdiana.integers import Parameters, integerize, round_parameters
 from onnxdiana.layers import Network, network
 from onnxdiana.rules.ops import operator
 from onnxdiana.scales import ScaleTable
+from onnxdiana.tail import Tail, split
 from onnxdiana.targets import Target
 
 _EXPONENTS = range(-149, 128)
@@ -42,6 +43,7 @@ class Parts:
     """A quantized network, as its folder has it."""
 
     view: Network
+    tail: Tail
     table: ScaleTable
     target: Target | None
     """None for a target from a user's file: nothing in a folder is trusted enough to be run."""
@@ -50,8 +52,8 @@ class Parts:
     integer: ir.Model
 
 
-def canonical_graph(folder: Folder) -> Network:
-    """The graph of ``model.float.onnx``.
+def canonical_graph(folder: Folder) -> tuple[Network, Tail]:
+    """The graph of ``model.float.onnx``, and what of it stays in float.
 
     Raises:
         Damaged: it cannot be read, breaks the contract of canonical graphs, or is not in the form that we write.
@@ -65,7 +67,8 @@ def canonical_graph(folder: Folder) -> Network:
         raise Damaged(f"{FLOAT}: {error}") from error
     if serialize(ir.to_proto(model)) != folder.files[FLOAT]:
         raise Damaged(f"{FLOAT} is not in the form that was written; quantize again")
-    return network(model)
+    body, tail = split(model)
+    return network(body), tail
 
 
 def scale_table(folder: Folder, view: Network) -> ScaleTable:
@@ -166,7 +169,7 @@ def read_parts(folder: Folder) -> tuple[Parts | None, list[str]]:
     Raises:
         Damaged: one cannot be read.
     """
-    view = canonical_graph(folder)
+    view, tail = canonical_graph(folder)
     table = scale_table(folder, view)
     target = known_target(table)
     findings = []
@@ -192,4 +195,4 @@ def read_parts(folder: Folder) -> tuple[Parts | None, list[str]]:
         findings.append(f"{SCALES}: {error}")
     if findings:
         return None, findings
-    return Parts(view, table, target, parameters, fake, integer), []
+    return Parts(view, tail, table, target, parameters, fake, integer), []

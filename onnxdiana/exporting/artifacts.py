@@ -18,8 +18,15 @@ from numpy.typing import NDArray
 from onnxdiana import reference
 from onnxdiana.errors import SpecViolation
 from onnxdiana.exporting import folder as output_folder
-from onnxdiana.exporting.htvm import INPUT, handoff_obstacles, htvm_model, tensor_names
-from onnxdiana.exporting.integer import integer_model
+from onnxdiana.exporting.htvm import (
+    INPUT,
+    handed_over,
+    handoff_obstacles,
+    htvm_model,
+    input_permutation,
+    tensor_names,
+)
+from onnxdiana.exporting.integer import INTEGER_OPSET, integer_model
 from onnxdiana.exporting.qdq import fake_quantize
 from onnxdiana.graph import name_of
 from onnxdiana.integers import Parameters
@@ -27,6 +34,7 @@ from onnxdiana.layers import Network
 from onnxdiana.report.summary import Facts, summarize
 from onnxdiana.runtime import few, take
 from onnxdiana.scales import ScaleTable
+from onnxdiana.tail import Tail
 from onnxdiana.validation import Agreement, agree
 
 STORED_SAMPLES = 16
@@ -82,16 +90,16 @@ def document(value: Mapping[str, Any]) -> bytes:
 
 
 def spell(
-    view: Network, table: ScaleTable, integer: ir.Model, parameters: Mapping[str, Parameters],
+    view: Network, tail: Tail, table: ScaleTable, integer: ir.Model, parameters: Mapping[str, Parameters],
     fake: Mapping[str, Parameters], metadata: dict[str, str],
 ) -> Spellings:
     """Write every model: a function of the canonical graph, the table and the parameters alone."""
-    model_float = ir.to_proto(view.model).SerializeToString(deterministic=True)
+    model_float = serialize(ir.to_proto(tail.behind(view.model.clone())))
     obstacles = tuple(handoff_obstacles(integer))
     return Spellings(
         model_float, table.replace(model_sha256=sha256(model_float)),
-        ir.to_proto(fake_quantize(view, table, fake, metadata)),
-        ir.to_proto(integer_model(integer, metadata)),
+        ir.to_proto(tail.behind(fake_quantize(view, table, fake, metadata))),
+        ir.to_proto(tail.behind(integer_model(integer, metadata, tail.opset(INTEGER_OPSET)))),
         None if obstacles else htvm_model(integer), obstacles,
     )
 
@@ -100,20 +108,21 @@ def vectors(integer: ir.Model, sample: Mapping[str, NDArray[Any]]) -> dict[str, 
     """``input.npy``, ``intermediate_<i>.npy`` (0 = the quantized input) and ``output.npy`` for one sample, float32."""
     names, result = tensor_names(integer), name_of(integer.graph.outputs[0])
     values = reference.run(integer, sample, [*names, result])
-    found = {f"{INPUT}.npy": next(iter(sample.values())), "output.npy": values[result]}
+    found = {f"{INPUT}.npy": handed_over(integer, next(iter(sample.values()))), "output.npy": values[result]}
+    values[names[0]] = handed_over(integer, values[names[0]])
     found.update({f"intermediate_{i}.npy": values[name] for i, name in enumerate(names)})
     return {name: npy(np.asarray(array, dtype=np.float32)) for name, array in found.items()}
 
 
-def manifest(integer: ir.Model, table: ScaleTable, files: Mapping[str, bytes]) -> bytes:
+def manifest(integer: ir.Model, tail: Tail, table: ScaleTable, files: Mapping[str, bytes]) -> bytes:
     """``htvm/manifest.json``: how the hand-over graph's interface is related to the float model's."""
     source = integer.graph
     names = tensor_names(integer)
     return document({
         "format": "onnxdiana.handoff", "version": 1,
-        "input_tensor": name_of(source.inputs[0]), "input_permutation": None,
+        "input_tensor": name_of(source.inputs[0]), "input_permutation": input_permutation(integer),
         "input_exponent": table.exponent(name_of(source.inputs[0])),
-        "output_tensor": name_of(source.outputs[0]), "tail": [],
+        "output_tensor": name_of(source.outputs[0]), "tail": tail.operators,
         "intermediates": {f"intermediate_{i}.npy": name for i, name in enumerate(names)},
         "sha256": {name: sha256(data) for name, data in sorted(files.items())},
     })
@@ -127,8 +136,8 @@ def sample_archive(samples: Mapping[str, NDArray[Any]]) -> bytes:
 
 
 def write_artifacts(
-    folder: Path | None, view: Network, table: ScaleTable, integer: ir.Model, parameters: Mapping[str, Parameters],
-    fake: Mapping[str, Parameters], facts: Facts, *, force: bool,
+    folder: Path | None, view: Network, tail: Tail, table: ScaleTable, integer: ir.Model,
+    parameters: Mapping[str, Parameters], fake: Mapping[str, Parameters], facts: Facts, *, force: bool,
 ) -> Artifacts:
     """Spell, check, summarize and (with a folder) write.
 
@@ -137,7 +146,7 @@ def write_artifacts(
         OutputError: the folder cannot be written.
     """
     metadata = SYNTHETIC if facts.calibration.synthetic else {}
-    written = spell(view, table, integer, parameters, fake, metadata)
+    written = spell(view, tail, table, integer, parameters, fake, metadata)
     samples = few(facts.calibration.kept, STORED_SAMPLES)
     agreement = check(view, written, integer, samples, _JUDGED_SAMPLES)
     if agreement.mismatches:
@@ -152,8 +161,8 @@ def write_artifacts(
     if written.htvm is not None:
         handed = {"model.onnx": serialize(written.htvm), **vectors(integer, take(samples, 0, 1))}
         files.update({f"htvm/{name}": data for name, data in handed.items()})
-        files["htvm/manifest.json"] = manifest(integer, table, handed)
-    summary = summarize(view, table, parameters, fake, facts, agreement, list(written.obstacles),
+        files["htvm/manifest.json"] = manifest(integer, tail, table, handed)
+    summary = summarize(view, tail, table, parameters, fake, facts, agreement, list(written.obstacles),
                         {name: sha256(data) for name, data in files.items()})
     files[output_folder.SUMMARY] = document(summary)
     moved = None if folder is None else output_folder.write(folder, files, force=force)

@@ -61,10 +61,40 @@ class _Surgeon(EmitterNames):
         return result
 
 
+def input_permutation(integer: ir.Model) -> list[int] | None:
+    """Axes from the float model's input to the hand-over graph's, where all that reads the codes is one Transpose."""
+    quantizer = next(iter(integer.graph.inputs[0].uses())).node
+    readers = [use.node for use in quantizer.outputs[0].uses()]
+    perms = [graph.attribute(node, "perm") if node.op_type == "Transpose" else None for node in readers]
+    return perms[0] if all(perm == perms[0] for perm in perms) else None
+
+
+def handed_over(integer: ir.Model, array: NDArray[Any]) -> NDArray[Any]:
+    """Inputs, or their codes, in the hand-over graph's layout."""
+    perm = input_permutation(integer)
+    return array if perm is None else np.ascontiguousarray(array.transpose(perm))
+
+
+def _permute_input(integer: ir.Model) -> None:
+    """The Transpose behind the input's quantizer goes: the input comes permuted."""
+    perm = input_permutation(integer)
+    if perm is None:
+        return
+    entry = integer.graph.inputs[0]
+    codes = next(iter(entry.uses())).node.outputs[0]
+    for node in [use.node for use in codes.uses()]:
+        node.outputs[0].replace_all_uses_with(codes)
+        integer.graph.remove(node, safe=True)
+    for value in (entry, codes):
+        sizes = graph.sample_shape(value)
+        value.shape = ir.Shape([graph.BATCH, *(sizes[axis - 1] for axis in perm[1:])])
+
+
 def _arrange(integer: ir.Model) -> ir.Model:
     """The same graph in the order that the dialect wants; the argument is not changed."""
     clone = integer.clone()
     unique = Namer(graph.all_names(clone.graph))
+    _permute_input(clone)
     for node in list(clone.graph):
         operator(node).prepare_htvm(node, unique)
     _dequantize_early(clone.graph, unique, set(tensor_names(integer)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from onnx import ModelProto
 
 from onnxdiana.errors import ModelError
 from onnxdiana.loading import files
+from onnxdiana.loading.adapters import adapt
 from onnxdiana.loading.checks import (
     IR_VERSION,
     OPSET,
@@ -29,6 +30,7 @@ from onnxdiana.loading.checks import (
     check_versions,
     refuse_exotic,
 )
+from onnxdiana.loading.given_shapes import freeze, parse_shape
 from onnxdiana.loading.opsets import (
     check_functions,
     check_shapes,
@@ -43,7 +45,7 @@ from onnxdiana.loading.opsets import (
 from onnxdiana.loading.tensors import Tensors, detach, take_from_inputs
 from onnxdiana.loading.walk import gist
 
-__all__ = ["OPSET", "LoadedModel", "load"]
+__all__ = ["OPSET", "LoadedModel", "load", "parse_shape"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class LoadedModel:
         model: opset 20, every float tensor float32, functions inlined, weights in memory and not among the inputs.
         name: file name without its folder; the graph's name where the source was not a file.
         sha256: of the file as found, or of the serialized model where the source was not a file.
+        external: sha256 of every file of external data, by its path in the model's folder.
         opset: of the default domain, as found.
         producer: name and version of the exporter, or an empty string.
         notes: what was converted, for the user.
@@ -62,16 +65,21 @@ class LoadedModel:
     model: ir.Model
     name: str
     sha256: str
+    external: Mapping[str, str]
     opset: int
     producer: str
     notes: tuple[str, ...]
 
 
-def load(source: str | os.PathLike[str] | ModelProto | ir.Model) -> LoadedModel:
+def load(
+    source: str | os.PathLike[str] | ModelProto | ir.Model, shapes: Mapping[str, Sequence[int]] | None = None
+) -> LoadedModel:
     """Read a float ONNX model.
 
     Args:
         source: path of an ``.onnx`` file, or a model in memory, which is left as it is.
+        shapes: all sizes of an input, its samples' axis first, by the input's name: for those that the file leaves
+            open. That first axis is opened again by later stages. The only input may have an empty name.
 
     Raises:
         ModelError: the file cannot be read, is not valid ONNX, or has an interface that cannot be quantized.
@@ -88,32 +96,36 @@ def load(source: str | os.PathLike[str] | ModelProto | ir.Model) -> LoadedModel:
     del data
     try:
         producer = f"{proto.producer_name} {proto.producer_version}".strip()
-        model, opset, notes = _float_model(proto, folder)
+        tensors = Tensors(folder)
+        model, opset, notes = _float_model(proto, tensors, shapes or {})
     except UnicodeDecodeError as error:
         raise ModelError(f"'{name}' holds a name that is not UTF-8 text: export the model again") from error
     except (MemoryError, RecursionError) as error:
         raise ModelError(f"'{name}' is too large or too deeply nested to be read here: export a smaller "
                          "model") from error
-    return LoadedModel(model, name, sha256, opset, producer, tuple(notes))
+    return LoadedModel(model, name, sha256, tensors.digests(), opset, producer, tuple(notes))
 
 
-def _float_model(proto: ModelProto, folder: str | None) -> tuple[ir.Model, int, list[str]]:
+def _float_model(
+    proto: ModelProto, tensors: Tensors, shapes: Mapping[str, Sequence[int]]
+) -> tuple[ir.Model, int, list[str]]:
     """The whole way of a parsed model, in order; checks that name the culprit come before onnx's own."""
     notes: list[str] = []
     check_text(proto)
     opset = check_versions(proto)
     refuse_exotic(proto)
-    tensors = Tensors(folder)
     weights = tensors.own_all(proto)
     if take_from_inputs(proto, weights):
         notes.append("initializers taken out of the inputs")
+    notes += freeze(proto, shapes)
     check_interface(proto.graph, weights)
     check_sources(proto.graph, [])
     proto.ir_version = IR_VERSION
     detach(proto, weights)
+    adapt(proto, opset)
     set_apart(proto, opset)
+    relabel(proto)
     if opset > OPSET:
-        relabel(proto)
         notes.append(f"opset {opset} read as {OPSET}")
     if proto.functions:
         notes.append(f"{len(proto.functions)} function(s) inlined")

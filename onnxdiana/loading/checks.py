@@ -10,6 +10,7 @@ import onnx
 from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto
 
 from onnxdiana.errors import ModelError
+from onnxdiana.loading.given_shapes import example
 from onnxdiana.loading.walk import bodies, subgraphs, type_name, where
 
 OPSET = 20
@@ -144,7 +145,8 @@ def _check_input(value: ValueInfoProto) -> None:
             "convert and normalize the data outside it"
         )
     if not kind.HasField("shape"):
-        raise ModelError(f"input '{value.name}' has no shape: export the model with fixed sizes")
+        raise ModelError(f"input '{value.name}' has no shape: export the model with fixed sizes, or give them like "
+                         f"{example(value)}")
     if not kind.shape.dim:
         raise ModelError(f"input '{value.name}' is a scalar: export it with a first axis that counts samples")
     for axis, dim in enumerate(kind.shape.dim):
@@ -157,7 +159,7 @@ def _check_input(value: ValueInfoProto) -> None:
         size = f"symbolic size '{dim.dim_param}'" if dim.dim_param else "unknown size"
         raise ModelError(
             f"axis {axis} of input '{value.name}' has {size}: export the model with fixed sizes on all axes but the "
-            "first"
+            f"first, or give numbers for them: {example(value)}"
         )
     shape = [dim.dim_value or 1 for dim in kind.shape.dim]
     if math.prod(shape) > LARGEST_TENSOR:

@@ -12,6 +12,7 @@ import onnx.version_converter
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from onnxdiana.errors import ModelError, UnsupportedOpError
+from onnxdiana.loading.adapters import constants, foreign, opset_of, repair_resizes, resizes
 from onnxdiana.loading.checks import LARGEST_TENSOR, NARROWED, OPSET, check_sources
 from onnxdiana.loading.files import LIMIT
 from onnxdiana.loading.walk import bodies, gist, subgraphs, where
@@ -21,12 +22,10 @@ _MAX_NODES = 1_000_000
 _MAX_DEPTH = 50
 """Of functions that call functions."""
 _TYPE_ATTRIBUTES = {"to", "dtype", "output_dtype", "output_datatype"}
-_REDEFINED = {"GroupNormalization"}
-"""After opset 20: same attributes and inputs, another meaning."""
 
 
 def set_apart(proto: ModelProto, opset: int) -> None:
-    """Operators that our opset lacks, or that newer ones redefine, get a domain of their own: ``opset-<n>``.
+    """Operators that our opset lacks, or that others define otherwise, get a domain of their own: ``opset-<n>``.
 
     The stage that judges operators can then report them with all others. Domains that are not imported, which would
     keep it from that as well, are.
@@ -37,11 +36,13 @@ def set_apart(proto: ModelProto, opset: int) -> None:
     """
     functions = {function.name for function in proto.functions if not function.domain}
     for body in bodies(proto):
+        version = opset_of(body, opset)
+        known = constants(body) if isinstance(body, onnx.GraphProto) else None
         for node in body.node:
             if node.domain or node.op_type in functions:
                 continue
-            if not _known(node.op_type, min(opset, OPSET)) or (opset > OPSET and node.op_type in _REDEFINED):
-                node.domain = f"opset-{opset}"
+            if not _known(node.op_type, min(opset, version, OPSET)) or foreign(node, version, known):
+                node.domain = f"opset-{version}"
     used = {node.domain for body in bodies(proto) for node in body.node}
     for entries in (proto.opset_import, *(function.opset_import for function in proto.functions)):
         for domain in sorted(used - {entry.domain for entry in entries}):
@@ -151,7 +152,10 @@ def inlined(proto: ModelProto) -> ModelProto:
     Raises:
         ModelError: onnx's inliner fails, or a body returns what it does not compute.
     """
+    opset = _opset(proto)
     try:
+        if any(opset_of(function, opset) != opset for function in proto.functions):
+            proto = onnx.shape_inference.infer_shapes(proto)  # to convert a body, the inliner wants to know types
         result: ModelProto = onnx.inliner.inline_local_functions(proto, convert_version=True)
     except Exception as error:
         raise ModelError(f"the model's functions cannot be inlined: {gist(error)}; export it without "
@@ -191,8 +195,10 @@ def raised(proto: ModelProto) -> ModelProto:
         UnsupportedOpError: the converter fails where control flow or custom operators stand.
         ModelError: it fails elsewhere.
     """
+    rounding = resizes(proto.graph, _opset(proto))
     try:
         result: ModelProto = onnx.version_converter.convert_version(proto, OPSET)
+        repair_resizes(result.graph, rounding)
         onnx.checker.check_model(result)
     except Exception as error:
         if blocking := _blocking(proto):
@@ -211,19 +217,22 @@ def _blocking(proto: ModelProto) -> list[NodeProto]:
 def check_shapes(proto: ModelProto) -> None:
     """Types and sizes fit together at every operator, whatever the file declares of tensors in between.
 
+    Where operators stand that are refused by name later, only the sizes that can be told are looked at.
+
     Raises:
         ModelError: names the first node where they do not, or whose result is huge.
     """
-    if _blocking(proto):
-        return
+    strict = not _blocking(proto)
     bare = ModelProto()
     bare.CopyFrom(proto)
     del bare.graph.value_info[:]
     for value in bare.graph.output:
         value.type.tensor_type.ClearField("shape")
     try:
-        inferred = _inferred(bare, strict=True)
+        inferred = _inferred(bare, strict)
     except Exception as error:
+        if not strict:
+            return
         found = _inferred(bare, strict=False)
         culprit = next((node for node in proto.graph.node if not any(name in found for name in node.output)), None)
         reason = re.sub(r".*?Inference error\(s\): \(op_type:\w+\): | \(op_type:.*", "", gist(error))

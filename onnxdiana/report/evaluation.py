@@ -16,6 +16,7 @@ from onnxdiana.errors import CalibrationError
 from onnxdiana.graph import name_of
 from onnxdiana.layers import Network
 from onnxdiana.runtime import CHUNK, Runner, length
+from onnxdiana.tail import Tail
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Evaluation:
         return None if self.errors_integer is None else 1 - self.errors_integer / self.samples
 
 
-def evaluate(view: Network, integer: ir.Model, source: DataSource) -> Evaluation:
+def evaluate(view: Network, tail: Tail, integer: ir.Model, source: DataSource) -> Evaluation:
     """Run both models over the data, as a stream.
 
     Raises:
@@ -52,18 +53,22 @@ def evaluate(view: Network, integer: ir.Model, source: DataSource) -> Evaluation
     """
     outputs = [name_of(v) for v in integer.graph.outputs]
     runner = Runner(view.model, outputs)
-    signal, noise = dict.fromkeys(outputs, 0.0), dict.fromkeys(outputs, 0.0)
+    finish = None if tail.model is None else Runner(tail.model).run
+    signal: dict[str, float] = {}
+    noise: dict[str, float] = {}
     answers: list[NDArray[Any]] = []
     count = 0
     for batch in source.batches(CHUNK):
-        real, exact = runner.run(batch), reference.run(integer, batch)
-        for name in outputs:
+        both = runner.run(batch), reference.run(integer, batch)
+        real, exact = both if finish is None else (values | finish(values) for values in both)
+        for name in (name for name, values in real.items() if values.dtype.kind == "f"):
             y = real[name].astype(np.float64)
-            signal[name] += float(np.square(y).sum())
-            noise[name] += float(np.square(y - exact[name]).sum())
-        rows = [values[outputs[0]].reshape(length(batch), -1) for values in (real, exact)]
-        answers.append(np.stack([row.argmax(axis=1) for row in rows]))
-        classes = rows[0].shape[1]
+            signal[name] = signal.get(name, 0.0) + float(np.square(y).sum())
+            noise[name] = noise.get(name, 0.0) + float(np.square(y - exact[name]).sum())
+        rows = [values[tail.outputs[0]].reshape(length(batch), -1) for values in (real, exact)]
+        decided = rows[0].dtype.kind != "f"  # an ArgMax at the end is the answer itself
+        answers.append(np.stack([row[:, 0] if decided else row.argmax(axis=1) for row in rows]))
+        classes = np.iinfo(np.int64).max if decided else rows[0].shape[1]
         count += length(batch)
     if not count:
         raise CalibrationError(f"{source.description}: no samples to evaluate on")
@@ -74,10 +79,10 @@ def evaluate(view: Network, integer: ir.Model, source: DataSource) -> Evaluation
         if len(labels) != count or labels.min() < 0 or labels.max() >= classes:
             raise CalibrationError(
                 f"{source.description}: labels ({len(labels)}, from {labels.min()} to {labels.max()}) do not fit "
-                f"{count} samples and {classes} classes of output '{outputs[0]}'")
+                f"{count} samples and {classes} classes of output '{tail.outputs[0]}'")
         wrong = int((float_answer != labels).sum()), int((integer_answer != labels).sum())
     return Evaluation(
         source.description, source.sha256(), count,
         {n: math.inf if noise[n] == 0 else 10 * math.log10(signal[n] / noise[n]) if signal[n] else -math.inf
-         for n in outputs},
+         for n in signal},
         float((float_answer == integer_answer).mean()) if classes > 1 else None, *wrong)

@@ -6,8 +6,10 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ from onnxdiana.layers import Layer, Network
 from onnxdiana.loading import LoadedModel
 from onnxdiana.report.evaluation import Evaluation
 from onnxdiana.scales import ScaleTable
+from onnxdiana.tail import Tail
 from onnxdiana.targets import Target
 from onnxdiana.validation import Agreement
 
@@ -38,6 +41,8 @@ class Facts:
     loaded: LoadedModel
     applied: tuple[tuple[str, int], ...]
     difference: float
+    user_rules: tuple[tuple[str, int], ...]
+    user_difference: float | None
     calibration: Calibration
     pooling: Mapping[str, str]
     target: Target
@@ -69,13 +74,13 @@ def digests(view: Network, parameters: Mapping[str, Parameters], fake: Mapping[s
 
 
 def summarize(
-    view: Network, table: ScaleTable, parameters: Mapping[str, Parameters], fake: Mapping[str, Parameters],
+    view: Network, tail: Tail, table: ScaleTable, parameters: Mapping[str, Parameters], fake: Mapping[str, Parameters],
     facts: Facts, agreement: Agreement, obstacles: Sequence[str], files: Mapping[str, str],
 ) -> dict[str, Any]:
     """The document.
 
     Args:
-        view, table, parameters, fake: the quantized model.
+        view, tail, table, parameters, fake: the quantized model.
         facts: of the stages before.
         agreement: of all spellings.
         obstacles: why there is no ``htvm/``; empty where there is.
@@ -90,16 +95,20 @@ def summarize(
                      **{name: importlib.metadata.version(name) for name in LIBRARIES}},
         "model": {"name": facts.loaded.name, "sha256": facts.loaded.sha256, "opset": facts.loaded.opset,
                   "producer": facts.loaded.producer, "notes": list(facts.loaded.notes)},
-        "options": {**dataclasses.asdict(facts.config), "target": facts.target.name},  # not the path of a user's file
+        "options": _options(facts),
         "target": facts.target.name,
         "calibration": {
             "source": calibration.description, "sha256": calibration.sha256, "synthetic": calibration.synthetic,
             "samples": calibration.samples, "correction_samples": list(calibration.kept_indices),
         },
-        "canonicalization": {"rules": [{"rule": rule, "places": places} for rule, places in facts.applied],
-                             "largest_relative_difference": float(f"{facts.difference:.2g}")},
+        "canonicalization": {
+            "user_rules": [{"rule": rule, "places": places} for rule, places in facts.user_rules],
+            "user_rules_relative_difference": None if facts.user_difference is None else _short(facts.user_difference),
+            "rules": [{"rule": rule, "places": places} for rule, places in facts.applied],
+            "largest_relative_difference": _short(facts.difference)},
         "pooling": dict(facts.pooling),
         "layers": layers,
+        "tail": tail.operators,
         "totals": totals(layers),
         "agreement": agreement_entry(view, agreement),
         "handoff": handoff(obstacles),
@@ -112,6 +121,18 @@ def summarize(
         },
         "files": dict(sorted(files.items())),
     }
+
+
+def _short(value: float) -> float:
+    return min(float(f"{value:.2g}"), sys.float_info.max)  # JSON has no infinity
+
+
+def _options(facts: Facts) -> dict[str, Any]:
+    """As used; of a user's files the name without the folder, which is another one on every machine."""
+    rules = facts.config.rules
+    return {**dataclasses.asdict(facts.config), "target": facts.target.name,
+            "input_shape": {name: list(shape) for name, shape in facts.config.input_shape.items()},
+            "rules": None if rules is None else Path(rules).name}
 
 
 def layer_entries(
@@ -153,9 +174,9 @@ def _layer(view: Network, table: ScaleTable, target: Target, agreement: Agreemen
     arrays = [a for v in (layer.operator.weight(layer.node), layer.operator.bias(layer.node))
               if (a := graph.constant(v)) is not None]
     return {
-        "name": layer.name, "operator": layer.node.op_type, "output": name_of(layer.output),
+        "name": layer.name, "operator": layer.operation, "output": name_of(layer.output),
         "output_shape": list(graph.sample_shape(layer.output)),
-        "core": own.core, "not_accelerated_because": target.obstacles(layer),
+        "core": own.core, "not_accelerated_because": [obstacle.reason for obstacle in target.judge(layer)],
         "shift": own.shift, "rounding": own.rounding, "exponent": scale.scalar, "codes": list(scale.codes),
         "accumulator_bound": own.accumulator_bound,
         "sqnr_db": decibel(agreement.sqnr[code_name(layer.output)]),

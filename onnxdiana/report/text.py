@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from onnxdiana.canonical import TOLERANCE
 from onnxdiana.check import Report
 from onnxdiana.exporting.artifacts import Artifacts
+from onnxdiana.report.tables import counted, grid, share, sizes
 
 _POOR = 10
 """dB below which an output is warned of."""
@@ -16,23 +18,16 @@ _MOST_FINDINGS = 20
 """On a terminal; ``--json`` tells all."""
 
 
-def grid(head: Sequence[str], rows: Sequence[Sequence[str]], right: set[int]) -> list[str]:
-    """Columns as wide as their widest cell; the named ones flush right."""
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    return ["  ".join(cell.rjust(w) if i in right else cell.ljust(w)
-                      for i, (cell, w) in enumerate(zip(row, widths, strict=True))).rstrip() for row in [head, *rows]]
-
-
 def table(result: Artifacts) -> str:
     """Layers, totals, quality, the folder and what to do with it."""
     summary = result.summary
-    rows = [[entry["output"], entry["operator"], "x".join(map(str, entry["output_shape"])), entry["core"],
+    rows = [[entry["output"], entry["operator"], sizes(entry["output_shape"]), entry["core"],
              str(entry["shift"]), f"2^{entry['exponent']}", _bits(entry["accumulator_bound"]), _db(entry["sqnr_db"])]
             for entry in summary["layers"]]
     head = ["tensor", "operator", "shape", "core", "shift", "scale", "accumulator", "SQNR dB"]
     totals = summary["totals"]
     lines = [*grid(head, rows, {4, 5, 6, 7}), "",
-             f"{summary['model']['name']}: {_count(totals['layers'], 'layer')}, {totals['macs'] / 1e6:.2f} MMAC, "
+             f"{summary['model']['name']}: {counted(totals['layers'], 'layer')}, {totals['macs'] / 1e6:.2f} MMAC, "
              f"{totals['parameters']} parameters; {_cores(summary)}", *_quality(summary)]
     if result.folder is not None:
         lines.append(f"written: {result.folder} (check it with: onnxdiana validate {result.folder})")
@@ -46,23 +41,15 @@ def _cores(summary: Mapping[str, Any]) -> str:
     totals = summary["totals"]
     names = [entry["core"] for entry in summary["layers"]]
     by_work = sorted(totals["macs_by_core"].items(), key=lambda item: -item[1])
-    return ", ".join(f"{names.count(core)} on {core} ({_share(macs, totals['macs'])} of MACs)"
+    return ", ".join(f"{names.count(core)} on {core} ({share(macs, totals['macs'])} of MACs)"
                      for core, macs in by_work)
-
-
-def _share(part: int, whole: int) -> str:
-    """Percent; never 0% of something nor 100% of less than all."""
-    percent = 100 * part / max(whole, 1)
-    if part not in (0, whole) and not 1 <= percent <= 99:
-        return "<1%" if percent < 1 else ">99%"
-    return f"{percent:.0f}%"
 
 
 def _quality(summary: Mapping[str, Any]) -> list[str]:
     agreement, evaluation = summary["agreement"], summary["evaluation"]
     judge = f", htvm/model.onnx by {agreement['htvm_judge']}" if agreement["htvm_judge"] else ""
     kind = "SYNTHETIC" if summary["calibration"]["synthetic"] else "calibration"
-    lines = [f"exact: at every requantizer, bit for bit, on {_count(agreement['samples'], f'{kind} sample')} "
+    lines = [f"exact: at every requantizer, bit for bit, on {counted(agreement['samples'], f'{kind} sample')} "
              f"(numpy reference, model.int.onnx{judge})"]
     for name, value in agreement["sqnr_db"].items():
         lines.append(f"against float, on {kind} samples: output '{name}' {_decibel(value)} "
@@ -70,11 +57,11 @@ def _quality(summary: Mapping[str, Any]) -> list[str]:
     if evaluation is None:
         return lines
     count, errors = evaluation["samples"], [evaluation["errors_float"], evaluation["errors_integer"]]
-    where = f"on {evaluation['source']} ({_count(count, 'sample')})"
+    where = f"on {evaluation['source']} ({counted(count, 'sample')})"
     for name, value in evaluation["sqnr_db"].items():
         lines.append(f"against float, {where}: output '{name}' {_decibel(value)}")
     if evaluation["accuracy_float"] is not None:
-        told = [f"{name} {accuracy:.2%} ({_count(wrong, 'error')})" for name, accuracy, wrong in zip(
+        told = [f"{name} {accuracy:.2%} ({counted(wrong, 'error')})" for name, accuracy, wrong in zip(
             ("float", "integer"), (evaluation["accuracy_float"], evaluation["accuracy_integer"]), errors, strict=True)]
         lines.append(f"accuracy {where}: {', '.join(told)}")
     elif evaluation["agreement"] is not None:
@@ -85,7 +72,9 @@ def _quality(summary: Mapping[str, Any]) -> list[str]:
 def notes(result: Artifacts) -> list[str]:
     """What a person should know besides the table."""
     summary = result.summary
-    lines = [*summary["model"]["notes"], *_on_cpu(summary), *_poor(summary)]
+    lines = [*summary["model"]["notes"], *_by_rules(summary), *_on_cpu(summary), *_poor(summary)]
+    if summary["tail"]:
+        lines.append(f"in float behind the last layer: {', '.join(summary['tail'])}; the hand-over graph ends before")
     if summary["handoff"]["obstacles"]:
         lines.append("htvm/ is not written; HTVM cannot express:")
         lines += [f"  - {reason}" for reason in summary["handoff"]["obstacles"]]
@@ -96,6 +85,21 @@ def notes(result: Artifacts) -> list[str]:
     if result.moved is not None:
         lines.append(f"the folder that stood there is now {result.moved}")
     return lines
+
+
+def _by_rules(summary: Mapping[str, Any]) -> list[str]:
+    """What the user's rules did."""
+    found = summary["canonicalization"]
+    if not found["user_rules"]:
+        return [] if summary["options"]["rules"] is None else ["WARNING: none of your rules fits anywhere in the model"]
+    fired = ", ".join(f"{entry['rule']} ({counted(entry['places'], 'place')})" for entry in found["user_rules"])
+    difference = found["user_rules_relative_difference"]
+    if difference is None:
+        return [f"your rules: {fired}; whether they changed the answers cannot be told, the original does not run in "
+                "onnxruntime"]
+    if difference > TOLERANCE:
+        return [f"WARNING: your rules changed the model's answers by {difference:g} of the largest: {fired}"]
+    return [f"your rules: {fired}; the answers stayed"]
 
 
 def _poor(summary: Mapping[str, Any]) -> list[str]:
@@ -115,7 +119,7 @@ def _on_cpu(summary: Mapping[str, Any]) -> list[str]:
     if summary["options"]["core"] == "cpu":
         return ["every layer is on the CPU, as asked for"]
     layers = [entry for entry in summary["layers"] if entry["not_accelerated_because"]]
-    lines = [f"{_count(len(layers), 'layer')} on the CPU:"] if layers else []
+    lines = [f"{counted(len(layers), 'layer')} on the CPU:"] if layers else []
     return lines + [f"  - {entry['operator']} -> '{entry['output']}': {', and '.join(entry['not_accelerated_because'])}"
                     for entry in layers]
 
@@ -130,7 +134,7 @@ def report(found: Report) -> str:
     """Findings of ``validate``, or what was checked."""
     rows = [[layer.tensor, _db(layer.sqnr_fake), _db(layer.sqnr), str(layer.distance)] for layer in found.layers]
     head = ["tensor", "fake-quantized dB", "integer dB", "codes apart at most"]
-    lines = [f"SQNR against the float model on {_count(found.samples, 'sample')}",
+    lines = [f"SQNR against the float model on {counted(found.samples, 'sample')}",
              *grid(head, rows, {1, 2, 3}), ""] if rows else []
     if found.ok:
         return "\n".join([*lines, f"ok: {found.files} files are what was written, and every spelling agrees, bit for "
@@ -161,10 +165,6 @@ def _db(value: float | None) -> str:
 
 def _decibel(value: float | None) -> str:
     return _db(value) + (" dB" if value is not None else "")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _bits(bound: int) -> str:

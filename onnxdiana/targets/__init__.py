@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.util
 import pkgutil
 from pathlib import Path
 
 from onnxdiana.errors import TargetError
-from onnxdiana.targets.base import Target
+from onnxdiana.targets.base import Obstacle, Target
+from onnxdiana.user_code import load_module
 
-__all__ = ["Target", "load", "names"]
+__all__ = ["Obstacle", "Target", "load", "names"]
 
 
 def names() -> list[str]:
@@ -28,15 +28,8 @@ def load(target: str | Target) -> Target:
     if isinstance(target, Target):
         return target
     if target.endswith(".py"):
-        path = Path(target)
-        spec = importlib.util.spec_from_file_location("onnxdiana_user_target", path)
-        if not path.is_file() or spec is None or spec.loader is None:
-            raise TargetError(f"{target}: no such file; --target takes a name ({', '.join(names())}) or a .py file")
-        module = importlib.util.module_from_spec(spec)
-        try:
-            spec.loader.exec_module(module)
-        except (Exception, SystemExit) as error:
-            raise TargetError(f"{target}: running it failed: {type(error).__name__}: {error}; repair it") from error
+        module = load_module(Path(target), "target", TargetError,
+                             f"--target takes a name ({', '.join(names())}) or a .py file")
     elif target in names():
         module = importlib.import_module(f"{__name__}.{target}")
     else:

@@ -6,14 +6,24 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from onnxdiana import graph
 from onnxdiana.errors import TargetError
 from onnxdiana.layers import Layer
 
 Codes = tuple[int, int]
 
 
-def _nowhere(layer: Layer) -> list[str]:
-    return ["the target has no accelerator"]
+@dataclass(frozen=True)
+class Obstacle:
+    """Why the accelerator does not take a layer, and what to change in the training code."""
+
+    reason: str
+    remedy: str = ""
+    """What to change, with the numbers of this layer; empty where nothing can be."""
+
+
+def _nowhere(layer: Layer) -> list[Obstacle]:
+    return [Obstacle("the target has no accelerator")]
 
 
 @dataclass(frozen=True)
@@ -32,8 +42,8 @@ class Target:
     shift: tuple[int, int] = (0, 31)
     accelerator: str = "digital"
     """Name of the core that :attr:`obstacles` speaks of."""
-    obstacles: Callable[[Layer], list[str]] = _nowhere
-    """Why the accelerator does not take a layer; empty where it does."""
+    obstacles: Callable[[Layer], list[Obstacle]] = _nowhere
+    """Why the accelerator does not take a layer; empty where it does. Ask it through :meth:`judge`."""
 
     def __post_init__(self) -> None:
         """Check the description.
@@ -48,6 +58,26 @@ class Target:
                                   "that holds 0 and 1")
         if not 0 <= self.shift[0] <= self.shift[1] <= 31:
             raise TargetError(f"target '{self.name}': shifts {list(self.shift)}; give a range within [0, 31]")
+
+    def judge(self, layer: Layer) -> list[Obstacle]:
+        """What :attr:`obstacles` answers, which a user may have written.
+
+        Raises:
+            TargetError: it fails, or answers something else than a list of :class:`Obstacle`.
+        """
+        try:
+            found = self.obstacles(layer)
+        except Exception as error:
+            raise TargetError(f"target '{self.name}': its obstacles fail on {graph.where(layer.node)}: "
+                              f"{type(error).__name__}: {error}; repair the target") from error
+        if not isinstance(found, list) or not all(isinstance(obstacle, Obstacle) for obstacle in found):
+            raise TargetError(f"target '{self.name}': its obstacles answer {found!r} for {graph.where(layer.node)}; "
+                              "give a list of onnxdiana.targets.Obstacle(reason, remedy)")
+        return found
+
+    def core(self, layer: Layer) -> str:
+        """Where a layer runs that nobody sends elsewhere: the accelerator where it takes the layer, else ``cpu``."""
+        return "cpu" if self.judge(layer) else self.accelerator
 
     def codes(self, bounds: tuple[float, float], exponent: int) -> Codes:
         """Code range of a tensor with these real bounds: whole steps inside them, within the target's range."""

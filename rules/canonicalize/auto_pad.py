@@ -42,7 +42,7 @@ def _pads(node: ir.Node) -> list[int] | None:
     shape = graph.dims(node.inputs[0])
     strides = graph.attribute(node, "strides", [1] * len(kernel))
     dilations = graph.attribute(node, "dilations", [1] * len(kernel))
-    if shape is None or mode not in ("SAME_UPPER", "SAME_LOWER"):
+    if shape is None or mode not in ("SAME_UPPER", "SAME_LOWER") or len(shape) != len(kernel) + 2:
         return None
     begins, ends = [], []
     for size, k, stride, dilation in zip(shape[2:], kernel, strides, dilations, strict=True):

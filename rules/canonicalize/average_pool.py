@@ -1,32 +1,50 @@
-"""``AveragePool(x, kernel = the whole map) -> GlobalAveragePool(x)``."""
+"""``AveragePool(x, kernel = the whole map) -> GlobalAveragePool(x)``; any other -> ``Conv(x, 1 / kernel size)``.
+
+One group a channel; where every window counts all of its places. The others (padding that does not count) stay.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import math
 
+import numpy as np
 import onnx_ir as ir
 
 from onnxdiana import graph
-from onnxdiana.rules.canonicalize.base import PatternRule
+from onnxdiana.rules.canonicalize.base import is_operator
+from onnxdiana.rules.canonicalize.edits import Edits
+from onnxdiana.rules.canonicalize.layout import static
+from onnxdiana.rules.canonicalize.pooling import Window
 
 
-class AveragePoolToGlobal(PatternRule):
-    """No padding, one window, whatever the strides."""
+class LowerAveragePool:
+    """A plain loop over the nodes."""
 
-    def pattern(self, op: Any, x: Any) -> Any:
-        """Any AveragePool."""
-        return op.AveragePool(x, _allow_other_attributes=True, _outputs=["out"])
+    name = "average_pool"
 
-    def check(self, op: Any, x: ir.Value, out: ir.Value, **_: Any) -> bool:
-        """The kernel covers the map; SAME padding would give one window a stride."""
-        node, shape = self.node(out), graph.dims(x)
-        return (shape is not None and graph.attribute(node, "kernel_shape") == list(shape[2:])
-                and graph.attribute(node, "auto_pad", "NOTSET") in ("NOTSET", "VALID")
-                and not any(graph.attribute(node, "pads", [0])))
-
-    def rewrite(self, op: Any, x: ir.Value, out: ir.Value, **_: Any) -> ir.Value:
-        """The global form."""
-        return self.build(op, "GlobalAveragePool", [x], out)
+    def apply(self, model: ir.Model) -> int:
+        """Rewrite in place."""
+        edits = Edits(model.graph)
+        return sum(_rewrite(node, edits) for node in list(model.graph) if is_operator(node, "AveragePool"))
 
 
-RULE = AveragePoolToGlobal("average_pool")
+def _rewrite(node: ir.Node, edits: Edits) -> bool:
+    x, shape, window = node.inputs[0], static(node.inputs[0]), Window.of(node)
+    if shape is None or window is None or len(shape) != len(window.kernel) + 2:
+        return False
+    if window.kernel == list(shape[2:]) and not any(window.pads):
+        edits.become(node, "GlobalAveragePool", [x])  # one window, whatever strides and ceil_mode
+        return True
+    counted = not any(window.pads) or graph.attribute(node, "count_include_pad", 0)
+    if graph.attribute(node, "ceil_mode", 0) or not counted or len(window.kernel) > 3:
+        return False
+    size = math.prod(window.kernel)
+    if size > math.prod(shape[2:]) * 2 ** len(window.kernel):
+        return False  # a kernel of any size can be written down, weights have to be made
+    weight = np.full((shape[1], 1, *window.kernel), 1.0 / size, np.float32)
+    edits.become(node, "Conv", [x, edits.constant(f"{node.outputs[0].name}.weight", weight)], group=shape[1],
+                 kernel_shape=window.kernel, strides=window.strides, pads=window.pads, dilations=window.dilations)
+    return True
+
+
+RULE = LowerAveragePool()

@@ -1,4 +1,4 @@
-"""``Reshape | Squeeze | Unsqueeze (N, ...) -> Flatten`` to (N, rest), else Reshape to (0, ...): an open batch."""
+"""``Reshape | Squeeze | Unsqueeze | Flatten (N, ...) -> Flatten`` to (N, rest), else Reshape to (0, sizes)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ class ReshapeKeepsBatch(PatternRule):
     """Static shapes (the batch too, at this stage) whose first axis stays the same."""
 
     def patterns(self) -> Sequence[Callable[..., Any]]:
-        """All three spellings."""
-        return [self.pattern, lambda op, x: op.Squeeze(x, **_REST), lambda op, x: op.Unsqueeze(x, **_REST)]
+        """All four spellings."""
+        return [self.pattern, lambda op, x: op.Squeeze(x, **_REST), lambda op, x: op.Unsqueeze(x, **_REST),
+                lambda op, x: op.Flatten(x, **_REST)]
 
     def pattern(self, op: Any, x: Any) -> Any:
         """Any Reshape."""
@@ -37,12 +38,17 @@ class ReshapeKeepsBatch(PatternRule):
         shapes, node = self._shapes(out), self.node(out)
         if shapes is None or not shapes[0] or not shapes[1] or shapes[0][0] != shapes[1][0]:
             return False
+        if node.op_type == "Flatten":
+            given = graph.attribute(node, "axis", 1)
+            axis = given + len(shapes[0]) if given < 0 else given
+            return given != 1 and axis > 0 and set(shapes[0][1:axis]) <= {1}
         if node.op_type != "Reshape":
             return not _moves_batch(node, *shapes)
         target = node.inputs[1]
         if target is None or target.is_graph_input():
             return False
-        return len(shapes[1]) == 2 or not is_constant(target) or graph.required_constant(target)[0] != 0
+        return (len(shapes[1]) == 2 or not is_constant(target)
+                or graph.required_constant(target).tolist() != [0, *shapes[1][1:]])
 
     def rewrite(self, op: Any, x: ir.Value, out: ir.Value, **_: Any) -> ir.Value:
         """Flatten for two axes, else Reshape to (0, sizes)."""

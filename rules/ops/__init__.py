@@ -36,6 +36,12 @@ def find(node: ir.Node) -> Operator | None:
     return REGISTRY.get(node.op_type)
 
 
+def float_operator(node: ir.Node) -> Operator | None:
+    """The operator of a node of the float graph, or None where we have none."""
+    found = REGISTRY.get(node.op_type) if is_default_domain(node.domain) else None
+    return None if found is None or found.internal else found
+
+
 def operator(node: ir.Node) -> Operator:
     """The operator of a node that a contract has already accepted."""
     found = find(node)

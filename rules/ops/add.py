@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -27,6 +28,14 @@ class Add(Operator):
         shapes = [graph.dims(v) for v in node.inputs]
         if None not in shapes and len({s[1:] for s in shapes if s is not None}) > 1:
             yield f"the operands have different shapes {shapes[0]} and {shapes[1]}; only equal shapes are added"
+
+    def pointwise(self, node: ir.Node) -> bool:
+        """Of one tensor where the other operand is a constant, or a function of the same tensor."""
+        return True
+
+    def real(self, node: ir.Node, inputs: Sequence[Any]) -> Array:
+        """The sum."""
+        return np.asarray(inputs[0] + inputs[1])
 
     def codes(self, node: ir.Node) -> tuple[ir.Value, ...]:
         """Both operands."""

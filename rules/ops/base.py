@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -32,6 +33,12 @@ class Operator:
     op_type: str
     requantizes = False
     """Whether the output has a line of its own in the scale table and leaves through a requantizer."""
+    internal = False
+    """Whether it is of the integer graph alone."""
+    own_exponent = False
+    """Whether the accumulator is at the output's exponent, whatever the input's."""
+    image = (-math.inf, math.inf)
+    """What the values of a pointwise operator lie in."""
 
     # -- questions about a node of the canonical graph ----------------------------------------------------------------
 
@@ -46,6 +53,15 @@ class Operator:
     def ties(self, node: ir.Node) -> tuple[ir.Value, ...]:
         """Values that must share one exponent because of this node; a group of fewer than two ties nothing."""
         return (*self.codes(node), node.outputs[0])
+
+    def factors(self, node: ir.Node) -> tuple[ir.Value, ...]:
+        """Values whose exponents add up to the accumulator's: the input that carries codes, and the weight."""
+        weight = self.weight(node)
+        return self.codes(node)[:1] if weight is None else (*self.codes(node)[:1], weight)
+
+    def scale_bits(self, node: ir.Node) -> int:
+        """How many bits finer than its factors the accumulator is, because of a constant of the operator's own."""
+        return 0
 
     def bounds(self, node: ir.Node) -> tuple[float, float] | None:
         """Real bounds where the node is a clip, else None; a requantizer in front of it takes them over."""
@@ -62,6 +78,22 @@ class Operator:
     def macs(self, node: ir.Node) -> int:
         """Multiply-accumulates for one sample."""
         return 0
+
+    def rounding(self, shift: int) -> dict[str, int]:
+        """Attributes of the integer node that turn its requantizer's floor into half-up, where the node has a place."""
+        return {}
+
+    def pointwise(self, node: ir.Node) -> bool:
+        """Whether every element of the output is a function of the elements at its place."""
+        return False
+
+    def tabulated(self, node: ir.Node) -> bool:
+        """Whether a pointwise node makes a table of what it is part of: no layer or requantizer can take it in."""
+        return False
+
+    def real(self, node: ir.Node, inputs: Sequence[Any]) -> Array:
+        """A pointwise node's values for real inputs, in float64; None for an input that is absent."""
+        raise NotImplementedError
 
     def core(self, node: ir.Node) -> str | None:
         """Kind of accelerator layer this could be (``conv``, ``dense``, ``add``), or None where the CPU runs it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -31,6 +32,16 @@ class Clip(Operator):
         """Second and third input, infinite where absent."""
         lo, hi = (graph.constant(v) for v in [*node.inputs, None, None][1:3])
         return -math.inf if lo is None else float(lo.item()), math.inf if hi is None else float(hi.item())
+
+    def pointwise(self, node: ir.Node) -> bool:
+        """With constant bounds."""
+        return all(v is None or graph.constant(v) is not None for v in node.inputs[1:])
+
+    def real(self, node: ir.Node, inputs: Sequence[Any]) -> Array:
+        """The input between its bounds; the upper one wins, as in ONNX."""
+        bounds = self.bounds(node)
+        assert bounds is not None
+        return np.asarray(np.minimum(np.maximum(inputs[0], bounds[0]), bounds[1]))
 
     def code_range(self, node: ir.Node, inputs: Sequence[Codes]) -> Codes:
         """The input's range, clipped."""

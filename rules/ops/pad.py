@@ -27,6 +27,8 @@ def full_pads(node: ir.Node) -> list[int] | None:
     if axes_input is not None and given is None:
         return None
     axes = list(range(rank)) if given is None else [int(a) % rank for a in given]
+    if pads.ndim != 1 or pads.size != 2 * len(axes):
+        return None
     full = [0] * (2 * rank)
     for i, axis in enumerate(axes):
         full[axis], full[rank + axis] = int(pads[i]), int(pads[len(axes) + i])
@@ -50,7 +52,7 @@ class Pad(Operator):
             yield "the batch axis is padded; pad only the others"
         if graph.attribute(node, "mode", "constant") == "constant" and len(node.inputs) > 2:
             value = graph.constant(node.inputs[2])
-            if node.inputs[2] is not None and (value is None or value.item() != 0.0):
+            if node.inputs[2] is not None and (value is None or value.size != 1 or value.item() != 0.0):
                 yield "pads with a value other than 0; only zero, reflect, edge and wrap padding are quantized"
 
     def code_range(self, node: ir.Node, inputs: Sequence[Codes]) -> Codes:

@@ -29,6 +29,7 @@ class Quantize(Operator):
     """``q = clip(floor(x / 2**e), lo, hi)`` on a graph input."""
 
     op_type = "Quantize"
+    internal = True
 
     def code_range(self, node: ir.Node, inputs: Sequence[Codes]) -> Codes:
         """The clip."""
@@ -57,6 +58,7 @@ class Requantize(Operator):
     """``y = clip(floor(acc / 2**s), lo, hi)``."""
 
     op_type = "Requantize"
+    internal = True
 
     def code_range(self, node: ir.Node, inputs: Sequence[Codes]) -> Codes:
         """The clip."""
@@ -111,6 +113,7 @@ class Dequantize(Operator):
     """``x = q * 2**e`` on a graph output."""
 
     op_type = "Dequantize"
+    internal = True
 
     def evaluate(self, node: ir.Node, inputs: Sequence[Array], rounding: Rounding) -> Array:
         """Exact in float32."""

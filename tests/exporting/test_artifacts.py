@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,14 +20,15 @@ from integer_graphs import RELU, Case, GraphBuilder, extremes, networks
 from numpy.typing import NDArray
 from tiny import model
 
-from onnxdiana import numerics, quantize, reference, validation
+from onnxdiana import numerics, quantize, reference, validate, validation
 from onnxdiana.errors import SpecViolation
 from onnxdiana.exporting import artifacts
 from onnxdiana.exporting.artifacts import Artifacts, manifest, vectors
-from onnxdiana.exporting.htvm import INPUT, tensor_names
+from onnxdiana.exporting.htvm import INPUT, handed_over, tensor_names
 from onnxdiana.graph import name_of
 from onnxdiana.runtime import Runner
 from onnxdiana.scales import ScaleTable
+from onnxdiana.tail import Tail
 
 NETWORK = """(float[N,3,8,8] image) => (float[N,5] answer)
     <float[4,3,3,3] w, float[4] b, float[4,4,3,3] v, float[5,4] u> {
@@ -95,6 +97,7 @@ def test_vectors_of_random_networks(drawn: tuple[Case, bool]) -> None:
     names = tensor_names(case.integer)
     assert list(files) == ["input.npy", "output.npy", *(f"intermediate_{i}.npy" for i in range(len(names)))]
     expected = reference.run(case.integer, sample, names)
+    expected[names[0]] = handed_over(case.integer, expected[names[0]])
     for i, name in enumerate(names):
         np.testing.assert_array_equal(np.load(io.BytesIO(files[f"intermediate_{i}.npy"])), expected[name])
 
@@ -116,6 +119,34 @@ def test_the_manifest(run: Artifacts) -> None:
     assert set(hashes) == beside
     for name, digest in hashes.items():
         assert digest == hashlib.sha256(run.files[f"htvm/{name}"]).hexdigest()
+
+
+CHANNELS_LAST = """(float[N,8,6,3] image) => (float[N,5] answer)
+    <float[4,3,3,3] w, float[4] b, float[5,4] u> {
+    t = Transpose<perm=[0,3,1,2]>(image)  a = Conv<pads=[1,1,1,1]>(t, w, b)  r = Relu(a)  p = GlobalAveragePool(r)
+    f = Flatten(p)  logits = Gemm<transB=1>(f, u)  answer = Softmax(logits) }"""
+
+
+def test_channels_last_and_a_tail(tmp_path: Path) -> None:
+    """Input and its codes come permuted, the logits are the output; what the manifest says of both."""
+    images = np.random.default_rng(1).standard_normal((20, 8, 6, 3)).astype(np.float32)
+    result = quantize(model(CHANNELS_LAST), {"image": images}, tmp_path / "out",
+                      evaluation={"image": images, "labels": np.zeros(20, int)})
+    described = json.loads(result.files["htvm/manifest.json"])
+    assert (described["input_tensor"], described["input_permutation"]) == ("image", [0, 3, 1, 2])
+    assert (described["output_tensor"], described["tail"]) == ("logits", ["Softmax"])
+    np.testing.assert_array_equal(array(result, "htvm/input.npy"), images[:1].transpose(0, 3, 1, 2))
+    integer = Runner(onnx.load_from_string(result.files["model.int.onnx"]), ["image.quantized", "logits"])
+    found = integer.run({"image": images[:1]})
+    np.testing.assert_array_equal(array(result, "htvm/intermediate_0.npy"),
+                                  found["image.quantized"].transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(array(result, "htvm/output.npy"), found["logits"])
+    handed = onnx.load_from_string(result.files["htvm/model.onnx"])
+    names = described["intermediates"]
+    values = Runner(handed, [*names.values(), "logits"]).run({INPUT: array(result, "htvm/input.npy")})
+    for file, tensor in {**names, "output.npy": "logits"}.items():
+        np.testing.assert_array_equal(array(result, f"htvm/{file}").reshape(-1), values[tensor].reshape(-1))
+    assert validate(tmp_path / "out").ok
 
 
 def test_the_table_belongs_to_the_float_model(run: Artifacts) -> None:
@@ -182,8 +213,8 @@ def test_nothing_is_written_that_disagrees(monkeypatch: pytest.MonkeyPatch, tmp_
     """A bias of the integer model one too large."""
     original = artifacts.integer_model
 
-    def broken(integer: ir.Model, metadata: dict[str, str] | None = None) -> ir.Model:
-        result = original(integer, metadata)
+    def broken(*given: Any) -> ir.Model:
+        result = original(*given)
         bias = next(v for name, v in result.graph.initializers.items() if name.startswith("c.bias"))
         assert bias.const_value is not None
         bias.const_value = ir.tensor(bias.const_value.numpy() + np.int32(1 << 20), name=bias.name)
@@ -216,6 +247,6 @@ def test_vectors_carry_the_names_of_the_interface() -> None:
     found = {name: np.load(io.BytesIO(data)).tolist() for name, data in files.items()}
     assert found == {"input.npy": [[1.5, -1.5]], "output.npy": [[1, -2]], "intermediate_0.npy": [[1, -2]],
                      "intermediate_1.npy": [[1, -2]]}
-    assert json.loads(manifest(case.integer, case.table, files))["input_tensor"] == "x"
+    assert json.loads(manifest(case.integer, Tail(None, ("y",)), case.table, files))["input_tensor"] == "x"
     assert name_of(case.integer.graph.outputs[0]) == "y"
     assert numerics.FLOAT32_EXACT == 2**24

@@ -12,7 +12,14 @@ from integer_graphs import RELU, SIGNED, Case, Codes, GraphBuilder, agree, netwo
 from onnx import TensorProto, numpy_helper
 
 from onnxdiana import dialect
-from onnxdiana.exporting.htvm import INPUT, handoff_obstacles, htvm_model, tensor_names
+from onnxdiana.exporting.htvm import (
+    INPUT,
+    handed_over,
+    handoff_obstacles,
+    htvm_model,
+    input_permutation,
+    tensor_names,
+)
 
 OPERATORS = {"Add", "Conv", "Div", "Flatten", "Floor", "Gemm", "GlobalAveragePool", "Max", "MaxPool", "Min", "Pad",
              "Relu", "Reshape", "Slice", "Transpose"}
@@ -294,3 +301,76 @@ def test_the_interpreter_takes_what_is_written(case: Case, model: onnx.ModelProt
     x = np.zeros((1, 3, 8, 8), np.float32)
     found = dialect.run(model, {INPUT: x}, tensor_names(case.integer))
     assert {array.dtype for name, array in found.items() if name != "y"} == {np.dtype(np.int8)}
+
+
+# -- a permuted input -------------------------------------------------------------------------------------------------
+
+
+def permuted(*perms: list[int], beside: bool = False) -> Case:
+    """Channels last at the input, a convolution behind each Transpose, all added up; perhaps another reader."""
+    rng = np.random.default_rng(0)
+    build = GraphBuilder(5, 4, 3)
+    parts = []
+    for i, perm in enumerate(perms):
+        shape = [(5, 4, 3)[axis - 1] for axis in perm[1:]]
+        turned = build.move("Transpose", "x", f"t{i}", perm=perm)
+        a = build.conv(turned, f"a{i}", rng.integers(-128, 128, (3, shape[0], 1, 1)), shift=7)
+        flat = build.move("Flatten", a, f"f{i}", axis=1)
+        parts.append(build.gemm(flat, f"g{i}", rng.integers(-128, 128, (4, 3 * shape[1] * shape[2])), shift=9,
+                                weight_exponent=-9 - build.exponent(flat)))
+    if beside:
+        flat = build.move("Flatten", "x", "f", axis=1)
+        parts.append(build.gemm(flat, "g", rng.integers(-128, 128, (4, 60)), shift=9,
+                                weight_exponent=-9 - build.exponent(flat)))
+    total = parts[0]
+    for i, part in enumerate(parts[1:]):
+        total = build.add(total, part, f"s{i}")
+    return build.build(total)
+
+
+NCHW = [0, 3, 1, 2]
+
+
+@pytest.mark.parametrize(("case", "perm", "left"), [
+    (permuted(NCHW), NCHW, 0),
+    (permuted([0, 3, 2, 1]), [0, 3, 2, 1], 0),
+    (permuted(NCHW, NCHW), NCHW, 0),
+    (permuted(NCHW, [0, 3, 2, 1]), None, 2),
+    (permuted(NCHW, beside=True), None, 1),
+    (permuted([0, 1, 2, 3], beside=True), None, 1),
+], ids=["channels last", "and turned", "twice", "two ways", "beside another reader", "beside another, nothing moved"])
+def test_a_transpose_of_the_input_is_cut_off(case: Case, perm: list[int] | None, left: int) -> None:
+    """Where nothing else reads the input; everything agrees."""
+    before = [node.op_type for node in case.integer.graph]
+    proto = handed(case)
+    assert input_permutation(case.integer) == perm
+    assert [node.op_type for node in proto.graph.node].count("Transpose") == left
+    sizes = [dim.dim_value for dim in proto.graph.input[0].type.tensor_type.shape.dim]
+    assert sizes == [1, *([5, 4, 3] if perm is None else [(5, 4, 3)[axis - 1] for axis in perm[1:]])]
+    check_file(proto)
+    check_constants(proto)
+    agree(case)
+    assert [node.op_type for node in case.integer.graph] == before
+
+
+def test_arrays_in_the_layout_of_the_hand_over() -> None:
+    x = np.arange(2 * 60).reshape(2, 5, 4, 3)
+    found = handed_over(permuted(NCHW).integer, x)
+    np.testing.assert_array_equal(found, x.transpose(NCHW))
+    assert found.flags.c_contiguous
+    assert handed_over(permuted(NCHW, beside=True).integer, x) is x
+
+
+def test_a_transpose_is_all_there_is() -> None:
+    build = GraphBuilder(5, 4, 3)
+    case = build.build(build.move("Transpose", "x", "y", perm=NCHW))
+    agree(case)
+    assert [node.op_type for node in handed(case).graph.node] == ["Div", "Floor", "Max", "Min", "Div"]
+
+
+def test_a_transpose_behind_something_else_stays() -> None:
+    build = GraphBuilder(5, 4, 3)
+    turned = build.move("Transpose", build.move("Relu", "x", "r"), "t", perm=NCHW)
+    case = build.build(build.conv(turned, "y", np.ones((2, 3, 1, 1), int), shift=2))
+    agree(case)
+    assert input_permutation(case.integer) is None

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import mmap
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -59,14 +63,15 @@ def test_damaged_initializers(proto: ModelProto, parts: tuple[str, ...]) -> None
     refused(proto, "initializer 'w'", *parts)
 
 
-def test_all_initializers_together_must_fit_into_a_file(tmp_path: Path) -> None:
-    """The last one alone would: its data are looked for only then."""
-    path = tmp_path / "net.onnx"
-    for elements, message in ((536_870_911 - 540, "no such file"), (536_870_911 - 100, "beyond 2 GiB")):
-        proto = outside(model(), "u", "missing.bin")
-        initializer(proto, "u").dims[:] = [elements]
-        path.write_bytes(proto.SerializeToString())
-        refused(path, "initializer 'u'", message)
+def test_what_is_held_in_memory_must_fit_into_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tensors in the file, and copies of those that become float32."""
+    for limit, message in ((432 + 16 + 1280 + 20, None), (432 + 16 + 1280 + 19, "beyond 2 GiB")):
+        monkeypatch.setattr("onnxdiana.loading.tensors.LIMIT", limit)
+        load(model()) if message is None else refused(model(), "initializer 'u'", message)
+    half = model(CONV.replace("float[", "float16["))
+    for limit, message in ((3 * 874, None), (3 * 874 - 1, "beyond 2 GiB")):
+        monkeypatch.setattr("onnxdiana.loading.tensors.LIMIT", limit)
+        load(half) if message is None else refused(half, "initializer 'u'", message)
 
 
 def test_typed_values() -> None:
@@ -179,6 +184,16 @@ def test_external_data_are_read(folder: Path, location: str, entries: dict[str, 
     np.testing.assert_array_equal(values(ir.to_proto(loaded.model), "w"), values(model(), "w"))
 
 
+def test_external_files_are_identified(folder: Path) -> None:
+    digest = hashlib.sha256((folder / "w.bin").read_bytes()).hexdigest()
+    for location, name in (("w.bin", "w.bin"), ("./sub/../w.bin", "w.bin"), ("sub/w.bin", "sub/w.bin"),
+                           ("link.bin", "w.bin")):
+        loaded = load(saved(folder, location))
+        assert loaded.external == {name: digest}
+        assert loaded.sha256 == hashlib.sha256((folder / "net.onnx").read_bytes()).hexdigest()
+    assert load(model()).external == {}
+
+
 def test_the_model_may_be_reached_through_a_link(folder: Path, tmp_path: Path) -> None:
     saved(folder, "w.bin")
     (tmp_path / "alias").symlink_to(folder)
@@ -235,9 +250,118 @@ def test_external_entries(folder: Path, entries: dict[str, object], message: str
 
 
 def test_external_data_of_a_huge_shape(folder: Path) -> None:
-    """The shape is judged before the file is looked at."""
+    """Nothing is made of that size."""
     path = saved(folder, "w.bin")
     proto = onnx.load(path, load_external_data=False)
     initializer(proto, "w").dims[:] = [HUGE]
     path.write_bytes(proto.SerializeToString())
-    refused(path, "beyond 2 GiB")
+    refused(path, "initializer 'w'", f"needs {4 * HUGE} bytes at 16 of 'w.bin', which is shorter")
+
+
+def test_external_files_of_a_huge_size(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All together, however little of them is used."""
+    path = saved(folder, "w.bin")
+    monkeypatch.setattr("onnxdiana.loading.tensors._FILE_BYTES", 452)
+    refused(path, "initializer 'w' lies in 'w.bin', which takes the model's external files beyond 0 GiB")
+    monkeypatch.setattr("onnxdiana.loading.tensors._FILE_BYTES", 453)
+    load(path)
+
+
+def test_external_data_beyond_what_is_read_are_mapped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order of the file; what is small, not aligned or of another type is held in memory all the same."""
+    proto = model("(float[N,300] x) => (float[N,300] y) <float[300] a, float[300] b, float[300] c, float[4] d> "
+                  "{ s = Add(x, a) t = Add(s, b) u = Add(t, c) e = Concat<axis=0>(d) y = Identity(u) }")
+    arrays = {name: values(proto, name) for name in "abcd"}
+    (folder / "w.bin").write_bytes(b"".join(arrays[name].tobytes() for name in "abcd"))
+    for name, offset in zip("abcd", (0, 1200, 2400, 3600), strict=True):
+        outside(proto, name, "w.bin", offset=offset)
+    path = folder / "net.onnx"
+    path.write_bytes(proto.SerializeToString())
+    for readable, expected in ((10**6, ""), (1200, "bc"), (0, "abc")):
+        monkeypatch.setattr("onnxdiana.loading.tensors._READ_BYTES", readable)
+        weights = load(path).model.graph.initializers
+        for name, array in arrays.items():
+            tensor = weights[name].const_value
+            assert tensor is not None
+            np.testing.assert_array_equal(tensor.numpy(), array)
+            assert mapped(tensor.numpy()) == (name in expected)
+
+
+def mapped(array: np.ndarray) -> bool:
+    """Whether an array's memory is a file's."""
+    base: object = array
+    while base is not None and not isinstance(base, mmap.mmap):
+        base = getattr(base, "base", None)
+    return base is not None
+
+
+@pytest.mark.parametrize(("word", "offset", "held"), [
+    ("float", 16, False), ("float", 17, True), ("double", 16, True), ("float16", 16, True), ("bfloat16", 16, True)])
+def test_what_cannot_be_used_where_it_lies_is_copied(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, word: str, offset: int, held: bool
+) -> None:
+    monkeypatch.setattr("onnxdiana.loading.tensors._READ_BYTES", 0)
+    kind = onnx.helper.tensor_dtype_to_np_dtype(TensorProto.DataType.Value(word.upper()))
+    array = np.random.default_rng(0).standard_normal(700).astype(kind)
+    (folder / "w.bin").write_bytes(bytes(offset) + array.tobytes())
+    text = f"({word}[N,700] x) => ({word}[N,700] y) <{word}[700] w> {{ y = Add(x, w) }}"
+    (folder / "net.onnx").write_bytes(outside(model(text), "w", "w.bin", offset=offset).SerializeToString())
+    tensor = load(folder / "net.onnx").model.graph.initializers["w"].const_value
+    assert tensor is not None
+    np.testing.assert_array_equal(tensor.numpy(), array.astype(np.float32))
+    assert mapped(tensor.numpy()) != held
+
+
+def test_values_of_mapped_tensors_are_checked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Piece by piece, to the last one."""
+    monkeypatch.setattr("onnxdiana.loading.tensors._READ_BYTES", 0)
+    monkeypatch.setattr("onnxdiana.loading.tensors._CHUNK", 64)
+    array = np.zeros((3, 100), np.float32)
+    array[2, 99] = np.nan
+    (folder / "w.bin").write_bytes(array.tobytes())
+    proto = outside(model("(float[N,3] x) => (float[N,100] y) <float[3,100] w> { y = MatMul(x, w) }"), "w", "w.bin")
+    (folder / "net.onnx").write_bytes(proto.SerializeToString())
+    refused(folder / "net.onnx", "initializer 'w' holds nan at [2, 99]")
+
+
+def test_tensors_that_claim_the_same_bytes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few may, many would be a bomb."""
+    text = "(float[N,3,3] x) => (float[N,3,3] y) <float[3,3] a, float[3,3] b> { s = Add(x, a) y = Add(s, b) }"
+    (folder / "w.bin").write_bytes(bytes(36))
+    (folder / "net.onnx").write_bytes(outside(outside(model(text), "a", "w.bin"), "b", "w.bin").SerializeToString())
+    load(folder / "net.onnx")
+    monkeypatch.setattr("onnxdiana.loading.tensors._SHARED_BYTES", 71)
+    refused(folder / "net.onnx", "initializer 'b' shares its bytes in 'w.bin' with other tensors", "the 36 bytes")
+
+
+SCRIPT = """
+import sys
+from onnxdiana.loading import load
+
+def held():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon")) // 1024
+
+before = held()
+weight = load(sys.argv[1]).model.graph.initializers["w"].const_value.numpy()
+print(weight.nbytes, weight.dtype, weight[0, 0], held() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory that no file backs cannot be told here")
+def test_a_weight_of_more_than_2_gib(tmp_path: Path) -> None:
+    """In a sparse file, and not copied into memory."""
+    with open(tmp_path / "w.bin", "wb") as stream:
+        stream.truncate(4 * 32768 * 16640)
+    if os.stat(tmp_path / "w.bin").st_blocks > 2048:
+        pytest.skip("the file system has no sparse files")
+    proto = model("(float[N,32768] x) => (float[N,16640] y) <float[1] w> { y = MatMul(x, w) }")
+    initializer(proto, "w").dims[:] = [32768, 16640]
+    (tmp_path / "net.onnx").write_bytes(outside(proto, "w", "w.bin").SerializeToString())
+    result = subprocess.run([sys.executable, "-c", SCRIPT, tmp_path / "net.onnx"], capture_output=True, text=True,
+                            check=False)
+    assert not result.stderr
+    size, kind, value, megabytes = result.stdout.split()
+    assert (int(size), kind, float(value)) == (4 * 32768 * 16640, "float32", 0)
+    assert int(megabytes) < 300
+    os.truncate(tmp_path / "w.bin", 4 * 32768 * 16640 - 1)
+    refused(tmp_path / "net.onnx", "needs 2181038080 bytes at 0 of 'w.bin', which is shorter")

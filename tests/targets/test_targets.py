@@ -16,7 +16,7 @@ from onnxdiana.config import Config
 from onnxdiana.errors import TargetError
 from onnxdiana.layers import Layer, network
 from onnxdiana.shapes import infer_shapes
-from onnxdiana.targets import Target
+from onnxdiana.targets import Obstacle, Target
 
 DIANA = targets.load("diana")
 
@@ -102,8 +102,78 @@ def test_the_cpu_runs(text: str, reasons: list[str]) -> None:
     """Every reason, and no other."""
     found = DIANA.obstacles(last_layer(text))
     assert len(found) == len(reasons), found
-    for reason, line in zip(reasons, found, strict=True):
-        assert line.startswith(reason)
+    for reason, obstacle in zip(reasons, found, strict=True):
+        assert obstacle.reason.startswith(reason)
+
+
+REMEDIES = {
+    "kernel 2": ["use a 3x3 kernel instead of 2x2",
+                 "pad 1 on every side instead of [0, 0, 1, 1] (in Keras: ZeroPadding2D(1) and padding='valid')"],
+    "kernel 9": ["use a 7x7 kernel instead of 9x9, padded by 3"],
+    "kernel 10x4": ["use a 7x5 kernel instead of 10x4",
+                    "pad 3 above and below, 2 left and right instead of [5, 1, 5, 1]"],
+    "strides 3": ["stride 2 instead of 3"],
+    "strides differ": ["stride 2 instead of (1, 2)"],
+    "dilation": ["dilation 1 instead of 2", "pad 1 on every side instead of [2, 2, 2, 2]"],
+    "dilation of one axis": ["dilation 1 instead of (2, 1)"],
+    "no pads": ["pad 1 on every side instead of nothing"],
+    "pads too wide": ["no padding instead of [1, 1, 1, 1]"],
+    "same in one axis only": ["pad 1 on every side instead of [1, 0, 1, 0]"],
+    "two groups": ["1 group instead of 2, or 8 groups and as many output channels"],
+    "groups of two": ["1 group instead of 4, or 8 groups and as many output channels"],
+    "input of 25": ["feed 4 channels instead of 1 (3 of zeros), or a map of a multiple of 4 pixels"],
+    "output of 27": ["give the head 4 channels (3 is no multiple of 4; leave 1 unused)"],
+    "explicit pad": ["leave out the Pad in front: zeros, 1 on every side, in the convolution"],
+    "3-d": [""],
+    "10 classes": ["give the head 12 outputs (10 is no multiple of 4; leave 2 unused)"],
+    "odd features": ["feed 64 features instead of 63 (1 of zeros)"],
+    "odd sum": ["give both operands 4 channels instead of 1"] * 2,
+    "mean": [""],
+}
+
+
+@pytest.mark.parametrize(("name", "remedies"), REMEDIES.items(), ids=REMEDIES)
+def test_what_to_change(name: str, remedies: list[str]) -> None:
+    """With the numbers of the layer at hand."""
+    assert [obstacle.remedy for obstacle in DIANA.obstacles(last_layer(LEFT[name][0]))] == remedies
+
+
+INNER = {
+    "channels in front": (
+        "(float[1,8,5,5] x) => (y) <float[6,8,1,1] v, float[4,6,1,1] w> { a = Conv(x, v) y = Conv(a, w) }",
+        ["give the layer in front 8 channels instead of 6"]),
+    "channels before a flatten": (
+        "(float[1,8,5,5] x) => (y) <float[6,8,1,1] v, float[12,150] w> "
+        "{ a = Conv(x, v) f = Flatten(a) y = Gemm<transB = 1>(f, w) }",
+        ["give the layer in front 8 channels instead of 6"]),
+    "features in front": (
+        "(float[1,8] x) => (y) <float[6,8] v, float[12,6] w> { a = Gemm<transB=1>(x, v) y = Gemm<transB=1>(a, w) }",
+        ["give the layer in front 8 outputs instead of 6"]),
+    "two channels are enough": (
+        "(float[1,8,5,6] x) => (y) <float[5,8,1,1] v> { y = Conv(x, v) }",
+        ["give the head 6 channels (5 is no multiple of 2; leave 1 unused)"]),
+    "as many groups": (
+        "(float[1,8,6,6] x) => (y) <float[8,4,1,1] v> { y = Conv<group=2>(x, v) }", ["1 or 8 groups instead of 2"]),
+}
+
+
+@pytest.mark.parametrize(("text", "remedies"), INNER.values(), ids=INNER)
+def test_whom_to_change(text: str, remedies: list[str]) -> None:
+    assert [obstacle.remedy for obstacle in DIANA.obstacles(last_layer(text))] == remedies
+
+
+def test_an_inner_output_is_not_the_head() -> None:
+    graph = ir.from_proto(model("(float[1,8] x) => (y) <float[6,8] v, float[12,6] w> "
+                                "{ a = Gemm<transB=1>(x, v) y = Gemm<transB=1>(a, w) }"))
+    infer_shapes(graph)
+    assert DIANA.obstacles(network(graph).layers[0]) == [
+        Obstacle("output has 6 elements, not a multiple of 4", "give it 8 outputs instead of 6")]
+
+
+@pytest.mark.parametrize("name", [name for name in LEFT if name not in ("3-d", "1-d", "mean")])
+def test_every_remedy_is_one(name: str) -> None:
+    """Nothing is left without, where it is a matter of numbers."""
+    assert all(obstacle.remedy for obstacle in DIANA.obstacles(last_layer(LEFT[name][0])))
 
 
 # -- code ranges ------------------------------------------------------------------------------------------------------
@@ -154,7 +224,7 @@ def test_diana() -> None:
 
 
 def test_a_target_without_an_accelerator() -> None:
-    assert Target("plain").obstacles(last_layer(TAKEN["3x3"])) == ["the target has no accelerator"]
+    assert Target("plain").judge(last_layer(TAKEN["3x3"])) == [Obstacle("the target has no accelerator")]
 
 
 @pytest.mark.parametrize(("name", "message"), [
@@ -188,10 +258,10 @@ def test_files_that_define_none(tmp_path: Path, text: str, message: str) -> None
 
 
 CHIP = """
-from onnxdiana.targets import Target
+from onnxdiana.targets import Obstacle, Target
 
 def obstacles(layer):
-    return [] if layer.node.op_type == "Gemm" else ["only linear layers"]
+    return [] if layer.node.op_type == "Gemm" else [Obstacle("only linear layers", "use a linear layer")]
 
 TARGET = Target("chip", signed=(-64, 63), unsigned=(0, 63), weight=(-8, 7), shift=(1, 15), accelerator="npu",
                 obstacles=obstacles)
@@ -208,6 +278,19 @@ def test_a_users_file_is_a_target(tmp_path: Path) -> None:
     assert cores == {"Conv": "cpu", "Gemm": "npu"}
     assert all(1 <= layer["shift"] <= 15 for layer in run.summary["layers"])
     assert run.summary["agreement"]["exact"]
+
+
+@pytest.mark.parametrize(("answer", "message"), [
+    ("['no']", r"target 'chip': its obstacles answer \['no'\] for Conv -> 'y'; give a list of onnxdiana\.targets"),
+    ("None", "its obstacles answer None"),
+    ("layer.nothing", "target 'chip': its obstacles fail on Conv -> 'y': AttributeError: .*; repair the target"),
+])
+def test_a_users_file_that_answers_nonsense(tmp_path: Path, answer: str, message: str) -> None:
+    path = tmp_path / "chip.py"
+    path.write_text("from onnxdiana.targets import Target\n"
+                    f"TARGET = Target('chip', obstacles=lambda layer: {answer})\n")
+    with pytest.raises(TargetError, match=message):
+        targets.load(str(path)).judge(last_layer(TAKEN["3x3"]))
 
 
 @pytest.mark.parametrize(("change", "message"), [

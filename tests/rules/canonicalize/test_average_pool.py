@@ -26,7 +26,6 @@ FIRES = {
 }
 
 DECLINES = {
-    "part of the map": "(float[2,3,5,7] x) => (y) { y = AveragePool<kernel_shape = [5,6]>(x) }",
     "padded":
         "(float[2,3,5,7] x) => (y) "
         "{ y = AveragePool<kernel_shape = [5,7], pads = [1,0,1,0], strides = [9,9]>(x) }",

@@ -22,8 +22,6 @@ FIRES = {
 
 DECLINES = {
     "relu6": "(float[2,3,4,4] x) => (y) <float lo = {0}, float hi = {6}> { y = Clip(x, lo, hi) }",
-    "no bounds": "(float[2,3,4,4] x) => (y) { y = Clip(x) }",
-    "upper bound alone": '(float[2,3,4,4] x) => (y) <float hi = {inf}> { y = Clip(x, "", hi) }',
     "lower bound is not zero": "(float[2,3,4,4] x) => (y) <float lo = {-1}> { y = Clip(x, lo) }",
     "upper bound is minus infinity":
         "(float[2,3,4,4] x) => (y) <float lo = {0}, float hi = {-inf}> { y = Clip(x, lo, hi) }",

@@ -19,6 +19,11 @@ FIRES = {
     "(0, -1)": ("(float[2,3,4] x) => (y) <int64[2] s = {0,-1}> { y = Reshape(x, s) }", FLATTEN, None),
     "written out": ("(float[2,3,4,5] x) => (y) <int64[2] s = {2,60}> { y = Reshape(x, s) }", FLATTEN, None),
     "same two axes": ("(float[2,3] x) => (y) <int64[2] s = {2,3}> { y = Reshape(x, s) }", FLATTEN, None),
+    "(0, sizes, -1)": ("(float[2,12] x) => (y) <int64[3] s = {0,3,-1}> { y = Reshape(x, s) }", RESHAPE, [0, 3, 4]),
+    "a copied axis": ("(float[2,3,4] x) => (y) <int64[4] s = {0,0,2,2}> { y = Reshape(x, s) }", RESHAPE, [0, 3, 2, 2]),
+    "flatten from the end": ("(float[2,4] x) => (y) { y = Flatten<axis = -1>(x) }", FLATTEN, None),
+    "flatten behind an axis of size 1": ("(float[2,1,3] x) => (y) { y = Flatten<axis = 2>(x) }", FLATTEN, None),
+    "flatten of a batch alone": ("(float[2,1] x) => (y) { y = Flatten<axis = 2>(x) }", FLATTEN, None),
     "to three axes": ("(float[2,12] x) => (y) <int64[3] s = {2,3,4}> { y = Reshape(x, s) }", RESHAPE, [0, 3, 4]),
     "to three axes, -1 first": (
         "(float[2,12] x) => (y) <int64[3] s = {-1,3,4}> "
@@ -56,7 +61,9 @@ FIRES = {
 
 DECLINES = {
     "(0, sizes)": "(float[2,12] x) => (y) <int64[3] s = {0,3,4}> { y = Reshape(x, s) }",
-    "(0, sizes, -1)": "(float[2,12] x) => (y) <int64[3] s = {0,3,-1}> { y = Reshape(x, s) }",
+    "flatten with the batch": "(float[2,3,4] x) => (y) { y = Flatten<axis = 2>(x) }",
+    "flatten with a batch of 1": "(float[1,3,4] x) => (y) { y = Flatten<axis = 2>(x) }",
+    "flatten of everything": "(float[1,3,4] x) => (y) { y = Flatten<axis = 0>(x) }",
     "flatten": "(float[2,3,4] x) => (y) { y = Flatten(x) }",
     "batch into features": "(float[2,3,4] x) => (y) <int64[2] s = {1,24}> { y = Reshape(x, s) }",
     "features into batch": "(float[2,3,4] x) => (y) <int64[2] s = {-1,4}> { y = Reshape(x, s) }",

@@ -100,10 +100,19 @@ REFUSED = {
                     "Pad -> 'y': pads with a value other than 0"),
     "pad with a computed value": ("(float[N,4] x, float v) => (y) <int64[4] p = {0,1,0,0}> { y = Pad(x, p, v) }",
                                   "Pad -> 'y': pads with a value other than 0"),
-    "another domain": (f"{X} {{ y = custom.Conv(x) }}", "custom::Conv -> 'y': known operators are Add, Clip, Concat"),
-    "not known at all": (f"{X} {{ y = Erf(x) }}", "Erf -> 'y': known operators are Add"),
-    "sigmoid": (f"{X} {{ y = Sigmoid(x) }}", "Sigmoid -> 'y': end the model before it"),
-    "leaky": (f"{X} {{ y = LeakyRelu(x) }}", "LeakyRelu -> 'y': train with ReLU"),
+    "another domain": (f"{X} {{ y = custom.Conv(x) }}", "custom::Conv -> 'y': known operators are Abs, Add, "),
+    "not known at all": (f"{X} {{ y = Det(x) }}", "Det -> 'y': known operators are Abs, Add"),
+    "slopes of every element": (f"{X} <float[4,6,6] s> {{ y = PRelu(x, s) }}",
+                                "PRelu -> 'y': its parameters must be constants of one value, or of one a channel"),
+    "quotient": ("(float[N,4] x, float[N,4] z) => (y) { y = Div(x, z) }", "Div -> 'y': quotients of two tensors"),
+    "difference": ("(float[N,4] x, float[N,4] z) => (y) { y = Sub(x, z) }", "Sub -> 'y': fold a constant"),
+    "product with another factor for every element": (
+        f"{X} <float[1,4,6,6] c> {{ y = Mul(x, c) }}", "Mul -> 'y': the constant factor is neither one number"),
+    "product that broadcasts both": ("(float[N,4,1] x, float[N,1,6] z) => (y) { y = Mul(x, z) }",
+                                     "Mul -> 'y': shapes (None, 4, 1) and (None, 1, 6)"),
+    "softmax in front of a layer": (
+        "(float[N,4] x) => (y) <float[3,4] w> { a = Softmax(x) y = Gemm<transB = 1>(a, w) }",
+        "Softmax -> 'a': end the model with it"),
 }
 
 
@@ -115,9 +124,9 @@ def test_refused(text: str, finding: str) -> None:
 
 
 def test_all_at_once() -> None:
-    text = f"{X} {{ a = Sigmoid(x) b = Flatten<axis = 0>(a) y = Tanh(b) }}"
+    text = f"{X} {{ a = Det(x) b = Flatten<axis = 0>(a) y = Inverse(b) }}"
     with pytest.raises(UnsupportedOpError, match=r"3 operator\(s\) have no quantized form:\n"
-                       r"  - Sigmoid -> 'a': .*\n  - Flatten -> 'b': .*\n  - Tanh -> 'y': ") as error:
+                       r"  - Det -> 'a': .*\n  - Flatten -> 'b': .*\n  - Inverse -> 'y': ") as error:
         spec.quantizable(model_of(text))
     assert len(error.value.findings) == 3
 
@@ -141,7 +150,8 @@ def test_accepted(text: str) -> None:
 
 def test_every_operator_says_what_it_is() -> None:
     assert all(op.op_type == name for name, op in ops.REGISTRY.items())
-    assert {name for name, op in ops.REGISTRY.items() if op.requantizes} == {"Add", "Conv", "Gemm", "GlobalAveragePool"}
+    assert {"Add", "Conv", "Gemm", "GlobalAveragePool", "Mul", "Sigmoid", "Table"} <= {
+        name for name, op in ops.REGISTRY.items() if op.requantizes}
 
 
 @pytest.mark.parametrize(("text", "core", "macs", "ties"), [
