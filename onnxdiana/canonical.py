@@ -85,6 +85,7 @@ def rewritten(
     else:
         raise SpecViolation(f"canonicalization does not end: rule '{applied[-1][0]}' still changes the model")
     graph.remove_unused(clone.graph)
+    graph.order_initializers(clone.graph)
     _forget(clone)
     clone.graph.opset_imports.clear()
     clone.graph.opset_imports[""] = OPSET

@@ -145,6 +145,15 @@ def remove_unused(graph: ir.Graph) -> None:
         del graph.initializers[name]
 
 
+def order_initializers(graph: ir.Graph) -> None:
+    """Initializers in the order in which nodes read them, so that they do not tell how a graph came about."""
+    used = dict.fromkeys(v for node in graph for v in node.inputs if v is not None and v.name in graph.initializers)
+    ordered = [*used, *(v for v in graph.initializers.values() if v not in used)]
+    graph.initializers.clear()
+    for value in ordered:
+        graph.register_initializer(value)
+
+
 def activations(node: ir.Node) -> Iterator[ir.Value]:
     """The inputs of a node that are computed from the graph's inputs."""
     for value in node.inputs:

@@ -29,7 +29,7 @@ from onnxdiana import canonical, graph, integers, loading, placement, sensitivit
 from onnxdiana.calibration import Calibration, DataSource, InputSpec, calibrate, open_data, synthetic_data
 from onnxdiana.canonical import Canonical
 from onnxdiana.config import Config, checked
-from onnxdiana.errors import ConfigError, SyntheticDataWarning, TargetError
+from onnxdiana.errors import ConfigError, ModelError, SyntheticDataWarning, TargetError
 from onnxdiana.exporting.artifacts import Artifacts, write_artifacts
 from onnxdiana.exporting.folder import check_apart, check_free
 from onnxdiana.graph import name_of
@@ -39,6 +39,7 @@ from onnxdiana.loading import LoadedModel
 from onnxdiana.recovery import fast, pooling
 from onnxdiana.report.evaluation import Evaluation, evaluate
 from onnxdiana.report.summary import Facts
+from onnxdiana.runtime import LARGEST_PROTO
 from onnxdiana.scales import ScaleTable
 from onnxdiana.tail import Tail, split
 from onnxdiana.targets import Target
@@ -164,8 +165,13 @@ def fake_quantize(prepared: Prepared, data: object = None, config: Config | None
     config = checked(config)
     source = data_source(prepared, data, config)
     target = targets.load(config.target)
+    _check_size(prepared)
     model = prepared.body
     convolved = network(pooling.as_convolution(model, {name_of(n.outputs[0]) for n in pooling.pools(model)}))
+    if not target.tables and (functions := [layer for layer in convolved.layers if layer.function is not None]):
+        lines = "\n".join(f"  - {layer.operation} -> '{name_of(layer.output)}'" for layer in functions)
+        raise TargetError(f"target {target.name} looks nothing up in tables, and these functions have no other integer "
+                          f"form:\n{lines}\ntrain with ReLU or ReLU6 instead")
     calibration = calibrate(convolved, source, config.batch, quiet=quiet)
     preferred = sensitivity.output_exponents(convolved, calibration, target)
 
@@ -176,6 +182,18 @@ def fake_quantize(prepared: Prepared, data: object = None, config: Config | None
     difference = _proven(prepared, found, {name: x[:4] for name, x in calibration.kept.items()})
     return FakeQuantized(prepared, calibration, found.view, found.table, found.parameters, found.fake, found.pooling,
                          difference, config)
+
+
+def _check_size(prepared: Prepared) -> None:
+    """What is written holds the float weights in one file.
+
+    Raises:
+        ModelError: protobuf has no larger files.
+    """
+    size = sum(v.const_value.nbytes for v in prepared.canonical.model.graph.initializers.values() if v.const_value)
+    if size > LARGEST_PROTO:
+        raise ModelError(f"the weights take {size / 2**30:.2f} GiB, and model.float.onnx in the output folder can hold "
+                         f"{LARGEST_PROTO / 2**30:.2f}: inspect the model, or quantize a smaller one")
 
 
 def _proven(prepared: Prepared, found: fast.Recovered, samples: Mapping[str, NDArray[Any]]) -> float:

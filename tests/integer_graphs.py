@@ -175,6 +175,11 @@ class GraphBuilder:
         self._layers[name] = LayerScale("", 0, "floor", 0)
         return name
 
+    def average(self, value: str, name: str, *, shift: int = 0, codes: Codes = SIGNED, **attributes: Any) -> str:
+        """A requantized AveragePool of which padding is no part; its accumulator is 16 bits finer than the input."""
+        self._requantized("AveragePool", [value], name, self._exponents[value] - 16, shift, codes, attributes)
+        return name
+
     def mean(self, value: str, name: str, *, shift: int = 0, codes: Codes = RELU) -> str:
         """A requantized GlobalAveragePool."""
         self._requantized("GlobalAveragePool", [value], name, self._exponents[value], shift, codes, {})

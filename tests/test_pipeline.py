@@ -411,7 +411,7 @@ LAYER = {
 }
 SCHEMA: dict[str, Any] = {
     "format": str, "version": int, "versions": {str: str},
-    "model": {"name": str, "sha256": str, "opset": int, "producer": str, "notes": [str]},
+    "model": {"name": str, "sha256": str, "external": {str: str}, "opset": int, "producer": str, "notes": [str]},
     "options": {"recover": str, "core": str, "target": str, "batch": int, "seed": int,
                 "input_shape": {str: [int]}, "rules": (str, type(None))}, "target": str,
     "calibration": {"source": str, "sha256": (str, type(None)), "synthetic": bool, "samples": int,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 from tiny import model
 
-from onnxdiana import Artifacts, UnsupportedOpError, prepare, quantize, validate
+from onnxdiana import Artifacts, CalibrationError, UnsupportedOpError, prepare, quantize, validate
 from onnxdiana.graph import name_of
 from onnxdiana.runtime import Runner
 
@@ -249,3 +249,16 @@ def test_types_of_outputs() -> None:
 
 def test_the_same_bytes_twice() -> None:
     assert run(TEXTS["normalized"]).files == run(TEXTS["normalized"]).files
+
+
+def test_answers_of_every_pixel_are_compared() -> None:
+    """An ArgMax over channels at the end: agreement is of all pixels, and one label a sample does not fit."""
+    text = "(float[N,2,4,4] x) => (int64[N,4,4] y) <float[3,2,1,1] w> "\
+        "{ a = Conv(x, w) y = ArgMax<axis = 1, keepdims = 0>(a) }"
+    proto = model(text)
+    x = np.random.default_rng(1).standard_normal((40, 2, 4, 4)).astype(np.float32)
+    found = quantize(proto, x[:20], evaluation=x[20:]).summary["evaluation"]
+    assert 0.9 < found["agreement"] < 1.0
+    assert found["agreement"] * 20 * 16 == pytest.approx(round(found["agreement"] * 20 * 16))
+    with pytest.raises(CalibrationError, match="20 samples with 16 answer"):
+        quantize(proto, x[:20], evaluation={"x": x[20:], "labels": np.zeros(20, np.int64)})

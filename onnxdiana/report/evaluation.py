@@ -29,7 +29,8 @@ class Evaluation:
     sqnr: dict[str, float]
     """dB over all samples, by output."""
     agreement: float | None
-    """Share of samples on which both models' first output has its maximum at the same place; None for a scalar."""
+    """Share of samples on which both models' first output has its maximum at the same place, of all elements where it
+    is whole numbers; None for a scalar."""
     errors_float: int | None
     """Wrong answers by labels; None without labels."""
     errors_integer: int | None
@@ -66,8 +67,8 @@ def evaluate(view: Network, tail: Tail, integer: ir.Model, source: DataSource) -
             signal[name] = signal.get(name, 0.0) + float(np.square(y).sum())
             noise[name] = noise.get(name, 0.0) + float(np.square(y - exact[name]).sum())
         rows = [values[tail.outputs[0]].reshape(length(batch), -1) for values in (real, exact)]
-        decided = rows[0].dtype.kind != "f"  # an ArgMax at the end is the answer itself
-        answers.append(np.stack([row[:, 0] if decided else row.argmax(axis=1) for row in rows]))
+        decided = rows[0].dtype.kind != "f"  # an ArgMax at the end is the answer itself, perhaps one a pixel
+        answers.append(np.stack([row if decided else row.argmax(axis=1, keepdims=True) for row in rows]))
         classes = np.iinfo(np.int64).max if decided else rows[0].shape[1]
         count += length(batch)
     if not count:
@@ -76,11 +77,12 @@ def evaluate(view: Network, tail: Tail, integer: ir.Model, source: DataSource) -
     wrong: tuple[int | None, int | None] = (None, None)
     if source.labels is not None:
         labels = np.asarray(source.labels).reshape(-1)
-        if len(labels) != count or labels.min() < 0 or labels.max() >= classes:
+        if len(labels) != count or float_answer.shape[1] != 1 or labels.min() < 0 or labels.max() >= classes:
             raise CalibrationError(
                 f"{source.description}: labels ({len(labels)}, from {labels.min()} to {labels.max()}) do not fit "
-                f"{count} samples and {classes} classes of output '{tail.outputs[0]}'")
-        wrong = int((float_answer != labels).sum()), int((integer_answer != labels).sum())
+                f"{count} samples with {float_answer.shape[1]} answer(s) of {classes} classes in output "
+                f"'{tail.outputs[0]}'")
+        wrong = int((float_answer[:, 0] != labels).sum()), int((integer_answer[:, 0] != labels).sum())
     return Evaluation(
         source.description, source.sha256(), count,
         {n: math.inf if noise[n] == 0 else 10 * math.log10(signal[n] / noise[n]) if signal[n] else -math.inf

@@ -40,6 +40,8 @@ class Target:
     """Activations behind a ReLU."""
     weight: Codes = (-128, 127)
     shift: tuple[int, int] = (0, 31)
+    tables: bool = True
+    """Whether functions such as Sigmoid may be looked up in a table of 256 codes on the CPU."""
     accelerator: str = "digital"
     """Name of the core that :attr:`obstacles` speaks of."""
     obstacles: Callable[[Layer], list[Obstacle]] = _nowhere

@@ -110,7 +110,8 @@ def _slope(node: ir.Node, edits: Edits) -> bool:
     if len(values) != 1 or values.dtype != np.float32 or np.isnan(values).any():
         return False
     alpha = float(values[0])
-    edits.become(node, "Relu" if alpha == 0.0 else "LeakyRelu", node.inputs[:1], **({"alpha": alpha} if alpha else {}))
+    form = {0.0: "Relu", 1.0: "Identity"}.get(alpha, "LeakyRelu")
+    edits.become(node, form, node.inputs[:1], **({"alpha": alpha} if form == "LeakyRelu" else {}))
     return True
 
 

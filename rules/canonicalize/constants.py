@@ -84,6 +84,11 @@ def _elements(node: ir.Node) -> int | None:
         start, limit, delta = (float(v.numpy().reshape(-1)[0]) if v is not None and v.size else 0.0 for v in values)
         known = delta != 0.0 and np.isfinite([start, limit, delta]).all()
         return max(0, math.ceil((limit - start) / delta)) if known else None
+    if node.op_type == "OneHot":
+        indices, depth = values[:2]
+        if indices is None or depth is None or depth.size != 1:
+            return None
+        return int(indices.size) * max(0, int(depth.numpy().item()))
     total = 0
     for shape in [graph.dims(v) for v in node.outputs] if node.op_type != "ConstantOfShape" else [None]:
         if shape is None or None in shape:

@@ -8,7 +8,7 @@ from onnxdiana import graph
 from onnxdiana.rules.canonicalize.base import is_operator
 from onnxdiana.rules.canonicalize.edits import Edits
 from onnxdiana.rules.canonicalize.layout import static
-from onnxdiana.rules.canonicalize.reduce_mean import spatial_axes
+from onnxdiana.rules.canonicalize.reduce_mean import reduced_axes
 
 
 class LowerGlobalMaxPool:
@@ -31,7 +31,7 @@ def _rewrite(node: ir.Node, edits: Edits) -> bool:
     geometry = {"kernel_shape": kernel, "strides": [1] * len(kernel), "pads": [0, 0] * len(kernel),
                 "dilations": [1] * len(kernel)}
     if node.op_type == "ReduceMax":
-        if spatial_axes(node) != list(range(2, len(shape))):
+        if reduced_axes(node) != list(range(2, len(shape))):
             return False
         if not graph.attribute(node, "keepdims", 1):
             flat = edits.in_front(node, "MaxPool", node.inputs[:1], "pooled", (*shape[:2], *(1 for _ in kernel)),

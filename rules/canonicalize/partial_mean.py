@@ -1,6 +1,12 @@
-"""``ReduceMean(x, axes = some of the map) -> AveragePool(x)`` that long; a Reshape follows where keepdims = 0."""
+"""``ReduceMean(x, axes = some of the map) -> AveragePool(x)`` that long; a Reshape follows where keepdims = 0.
+
+Over channels, and perhaps others: ``-> Reshape(GlobalAveragePool(Reshape(Transpose(x))))`` with the axes that stay as
+channels.
+"""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import onnx_ir as ir
@@ -9,7 +15,7 @@ from onnxdiana import graph
 from onnxdiana.rules.canonicalize.base import is_operator
 from onnxdiana.rules.canonicalize.edits import Edits
 from onnxdiana.rules.canonicalize.layout import static
-from onnxdiana.rules.canonicalize.reduce_mean import spatial_axes
+from onnxdiana.rules.canonicalize.reduce_mean import reduced_axes
 
 
 class PartialMeanToPool:
@@ -21,12 +27,20 @@ class PartialMeanToPool:
 
     def apply(self, model: ir.Model) -> int:
         """Rewrite in place."""
-        edits = Edits(model.graph)
-        return sum(_rewrite(node, edits) for node in list(model.graph) if is_operator(node, "ReduceMean"))
+        means = [node for node in model.graph if is_operator(node, "ReduceMean")]
+        if not means:
+            return 0
+        from onnxdiana.tail import tail_nodes  # it knows the operators, which know the rules' helpers
+
+        edits, tail = Edits(model.graph), tail_nodes(model.graph)
+        return sum(_rewrite(node, edits) for node in means if node not in tail)
 
 
 def _rewrite(node: ir.Node, edits: Edits) -> bool:
-    x, axes, shape = node.inputs[0], spatial_axes(node), static(node.inputs[0])
+    x, axes, shape = node.inputs[0], reduced_axes(node), static(node.inputs[0])
+    if axes is not None and shape is not None and axes[0] == 1:
+        _over_channels(node, axes, shape, edits)
+        return True
     if axes is None or shape is None or not len(axes) < len(shape) - 2 < 4:
         return False
     geometry = {"kernel_shape": [d if a in axes else 1 for a, d in enumerate(shape) if a > 1],
@@ -39,6 +53,25 @@ def _rewrite(node: ir.Node, edits: Edits) -> bool:
     target = np.array([0, *(d for a, d in enumerate(shape) if a and a not in axes)], np.int64)
     edits.become(node, "Reshape", [pooled, edits.constant(f"{node.outputs[0].name}.shape", target)])
     return True
+
+
+def _over_channels(node: ir.Node, axes: list[int], shape: tuple[int, ...], edits: Edits) -> None:
+    """Axes that stay become channels, the others a map of one row."""
+    x, result = node.inputs[0], node.outputs[0]
+    kept = [a for a in range(1, len(shape)) if a not in axes]
+    perm = [0, *kept, *axes]
+    if perm != sorted(perm):
+        x = edits.in_front(node, "Transpose", [x], "channels", [shape[a] for a in perm], perm=perm)
+    sizes = [math.prod(shape[a] for a in kept), 1, math.prod(shape[a] for a in axes)]
+    target = edits.constant(f"{result.name}.map", np.array([0, *sizes], np.int64))
+    x = edits.in_front(node, "Reshape", [x, target], "map", [shape[0], *sizes])
+    x = edits.in_front(node, "GlobalAveragePool", [x], "pooled", [shape[0], sizes[0], 1, 1])
+    after = ([1 if a in axes else d for a, d in enumerate(shape)] if graph.attribute(node, "keepdims", 1)
+             else [shape[0], *(shape[a] for a in kept)])
+    if len(after) == 2:
+        edits.become(node, "Flatten", [x], axis=1)
+    else:
+        edits.become(node, "Reshape", [x, edits.constant(f"{result.name}.shape", np.array([0, *after[1:]], np.int64))])
 
 
 RULE = PartialMeanToPool()

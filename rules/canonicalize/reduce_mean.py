@@ -27,19 +27,19 @@ class ReduceMeanToPool:
         return sum(_rewrite(node, edits) for node in list(model.graph) if is_operator(node, "ReduceMean", "ReduceSum"))
 
 
-def spatial_axes(node: ir.Node) -> list[int] | None:
-    """The constant axes of a reduction, counted from the front and sorted, where none is batch or channels."""
+def reduced_axes(node: ir.Node) -> list[int] | None:
+    """The constant axes of a reduction, counted from the front and sorted, where the batch is not among them."""
     shape = static(node.inputs[0])
     axes = node.inputs[1] if len(node.inputs) > 1 else None
     if shape is None or not is_constant(axes) or node.inputs[0] is None or node.inputs[0].dtype != ir.DataType.FLOAT:
         return None
     found = sorted({int(a) % len(shape) for a in graph.required_constant(axes).reshape(-1)})
-    return found if found and found[0] > 1 else None
+    return found if found and found[0] > 0 else None
 
 
 def _rewrite(node: ir.Node, edits: Edits) -> bool:
-    axes, shape, result = spatial_axes(node), static(node.inputs[0]), node.outputs[0]
-    if axes is None or shape is None:
+    axes, shape, result = reduced_axes(node), static(node.inputs[0]), node.outputs[0]
+    if axes is None or shape is None or axes[0] == 1:
         return False
     keeps = graph.attribute(node, "keepdims", 1)
     if node.op_type == "ReduceSum":
@@ -47,7 +47,7 @@ def _rewrite(node: ir.Node, edits: Edits) -> bool:
         size = np.array(math.prod(shape[a] for a in axes), np.float32)
         edits.become(node, "Mul", [mean, edits.constant(f"{result.name}.size", size)])
         return True
-    if len(axes) < len(shape) - 2:
+    if axes != list(range(2, len(shape))):
         return False
     if keeps:
         edits.become(node, "GlobalAveragePool", node.inputs[:1])

@@ -6,12 +6,14 @@ import dataclasses
 import math
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import numpy as np
 import onnx_ir as ir
 import pytest
 from tiny import model
 
-from onnxdiana import quantize, targets
+from onnxdiana import pipeline, quantize, targets
 from onnxdiana.config import Config
 from onnxdiana.errors import TargetError
 from onnxdiana.layers import Layer, network
@@ -303,3 +305,15 @@ def test_a_users_file_that_answers_nonsense(tmp_path: Path, answer: str, message
 def test_a_description_that_contradicts_itself(change: dict[str, Any], message: str) -> None:
     with pytest.raises(TargetError, match=message):
         Target("chip", **change)
+
+
+def test_a_target_without_tables_refuses_functions() -> None:
+    text = "(float[N,4] x) => (y) <float[3,4] w, float[2,3] v> { a = Gemm<transB = 1>(x, w) s = Sigmoid(a) " \
+           "y = Gemm<transB = 1>(s, v) }"
+    prepared = pipeline.prepare(model(text))
+    data = np.ones((2, 4), np.float32)
+    pipeline.fake_quantize(prepared, data)
+    plain = dataclasses.replace(targets.load("diana"), name="plain", tables=False)
+    with mock.patch.object(targets, "load", return_value=plain), \
+            pytest.raises(TargetError, match=r"target plain looks nothing up .*\n  - Sigmoid -> 's'\n"):
+        pipeline.fake_quantize(prepared, data)
