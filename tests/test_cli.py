@@ -417,7 +417,8 @@ def test_broken_data_functions(desk: Desk, content: str, message: str, monkeypat
 
 def test_labels_that_do_not_fit(desk: Desk) -> None:
     path = desk.save("test.npz", x=SAMPLES, labels=np.full(8, 5))
-    desk.refused("labels (8, from 5 to 5) do not fit 8 samples and 5 classes of output 'y'", options=["--eval", path])
+    desk.refused("labels (8, from 5 to 5) do not fit 8 samples with 1 answer(s) of 5 classes in output 'y'",
+                 options=["--eval", path])
 
 
 @pytest.mark.parametrize(("scale", "kind"), [(3e38, "NaN"), (3e37, "infinite")])

@@ -16,6 +16,9 @@ from onnxdiana.rules.canonicalize.edits import Edits
 from onnxdiana.rules.canonicalize.layout import static
 from onnxdiana.rules.canonicalize.pooling import Window
 
+_LARGEST = 2**22
+"""Weights that the convolution may have."""
+
 
 class LowerAveragePool:
     """A plain loop over the nodes."""
@@ -39,7 +42,7 @@ def _rewrite(node: ir.Node, edits: Edits) -> bool:
     if graph.attribute(node, "ceil_mode", 0) or not counted or len(window.kernel) > 3:
         return False
     size = math.prod(window.kernel)
-    if size > math.prod(shape[2:]) * 2 ** len(window.kernel):
+    if size * shape[1] > _LARGEST:
         return False  # a kernel of any size can be written down, weights have to be made
     weight = np.full((shape[1], 1, *window.kernel), 1.0 / size, np.float32)
     edits.become(node, "Conv", [x, edits.constant(f"{node.outputs[0].name}.weight", weight)], group=shape[1],

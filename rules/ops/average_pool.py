@@ -35,7 +35,8 @@ class AveragePool(Operator):
         elif graph.attribute(node, "ceil_mode", 0):
             yield "ceil_mode makes a window of which less than a kernel lies on the map; use ceil_mode=False"
         elif graph.attribute(node, "count_include_pad", 0):
-            yield "the size of the map is not known, or it has more than three axes; export with static shapes"
+            yield ("its window is too large, the size of the map is not known, or it has more than three axes; use a "
+                   "smaller window, and static shapes")
 
     def ties(self, node: ir.Node) -> tuple[ir.Value, ...]:
         """None: the output has an exponent of its own."""

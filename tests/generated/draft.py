@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,9 +36,10 @@ class Tensor:
 class Draft:
     """Collects nodes; every method that adds some returns the resulting tensor."""
 
-    def __init__(self, draw: Draw, opset: int) -> None:
+    def __init__(self, draw: Draw, opset: int, salt: str) -> None:
+        """Args: salt: what makes equal draws of two strategies different graphs."""
         self.draw, self.opset = draw, opset
-        self.rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+        self.rng = np.random.default_rng([draw(st.integers(0, 2**32 - 1)), zlib.crc32(salt.encode())])
         self.batch: int | None = draw(st.sampled_from([None, None, 1, 3]))
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
@@ -54,6 +56,10 @@ class Draft:
         """One of some values."""
         found: T = self.draw(st.sampled_from(list(options)))
         return found
+
+    def uniform(self, options: Sequence[T]) -> T:
+        """One of some values, each as likely as the others: hypothesis prefers the first ones."""
+        return options[int(self.rng.integers(len(options)))]
 
     def whole(self, lo: int, hi: int) -> int:
         """A whole number, both ends included."""

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from tests.generated.draft import NEWEST, Draft, Draw, Tensor
 from tests.generated.spellings import KINDS, SPELLINGS, Spelling, conv, gemm
 
-OPSETS = [*range(7, 21), 21, NEWEST]
-MOST = 5
-"""Spellings between start and end, at most, beside the one that must be there."""
+OPSETS = [*range(7, 21), 21, *[NEWEST] * 4]
+FEWEST, MOST = 3, 6
+"""Spellings between start and end, beside the one that must be there."""
 
 
 @st.composite
@@ -19,13 +19,14 @@ def graphs(draw: Draw, must: str) -> Draft:
     """A finished draft."""
     wanted = SPELLINGS[must]
     opset = draw(st.sampled_from([o for o in OPSETS if wanted.opsets[0] <= o <= wanted.opsets[1]]))
-    d = Draft(draw, opset)
+    d = Draft(draw, opset, must)
     possible = [s for s in SPELLINGS.values() if s.opsets[0] <= opset <= s.opsets[1]]
-    start, end = (wanted if wanted.place == place else d.pick([s for s in possible if s.place == place])
+    start, end = (wanted if wanted.place == place else d.uniform([s for s in possible if s.place == place])
                   for place in ("start", "end"))
-    steps = [d.pick([s for s in possible if s.place == "inner"]) for _ in range(d.whole(1, MOST))]
+    inner = [s for s in possible if s.place == "inner"]
+    steps = [d.uniform(inner) for _ in range(int(d.rng.integers(FEWEST, MOST + 1)))]
     if wanted.place == "inner":
-        steps.insert(d.whole(0, len(steps)), wanted)
+        steps.insert(int(d.rng.integers(len(steps) + 1)), wanted)
     d.uses[start.name] += 1
     x = start.apply(d)
     for step in [*steps, end]:

@@ -46,7 +46,7 @@ DECLINES = {
     "four axes": "(float[2,3,2,2,2,3] x) => (y) { y = AveragePool<kernel_shape = [2,2,2,2]>(x) }",
     "a kernel far beyond the map":
         "(float[2,3,5,7] x) => (y) "
-        "{ y = AveragePool<kernel_shape = [300,300], pads = [299,299,299,299], count_include_pad = 1>(x) }",
+        "{ y = AveragePool<kernel_shape = [3000,3000], pads = [2999,2999,2999,2999], count_include_pad = 1>(x) }",
     "padded":
         "(float[2,3,5,7] x) => (y) "
         "{ y = AveragePool<kernel_shape = [5,7], pads = [1,0,1,0], strides = [9,9]>(x) }",
