@@ -1,18 +1,24 @@
 """``k * x + o -> Conv(x, k, o)``, one group of size 1 a channel: a chain of factors and offsets that no layer takes.
 
-Features (N, C) become a map of one point for it: Reshape to (N, C, 1, 1), Conv, Flatten. What is part of a table of
-codes, or stands in the float tail, stays as it is.
+Features (N, C) become a map of one point for it: Reshape to (N, C, 1, 1), Conv, Flatten. So does a tensor of any shape
+whose elements have constants of their own. What is part of a table of codes, or stands in the float tail, stays as it is.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx_ir as ir
 
+from onnxdiana import graph
 from onnxdiana.rules.canonicalize.affine import Affine, chain, step
-from onnxdiana.rules.canonicalize.base import is_operator
+from onnxdiana.rules.canonicalize.base import Array, is_constant, is_operator
 from onnxdiana.rules.canonicalize.edits import Edits
 from onnxdiana.rules.canonicalize.layout import static
+
+_LARGEST = 2**16
+"""Elements of a sample with constants of their own, at most: each becomes a channel."""
 
 
 class LowerAffine:
@@ -24,8 +30,10 @@ class LowerAffine:
 
     def apply(self, model: ir.Model) -> int:
         """Rewrite in place; the number of chains."""
-        ends = [node for node in model.graph if is_operator(node, "Mul", "Add") and step(node) is not None]
-        if not ends:
+        nodes = [node for node in model.graph if is_operator(node, "Mul", "Add")]
+        ends = [node for node in nodes if step(node) is not None]
+        others = [node for node in nodes if _varying(node) is not None]
+        if not ends and not others:
             return 0
         from onnxdiana.expressions import table_nodes  # it knows the operators, which know the rules' helpers
         from onnxdiana.tail import tail_nodes
@@ -40,7 +48,46 @@ class LowerAffine:
             if shape is not None and len(shape) <= 5:
                 _lower(node, found, shape, edits)
                 count += 1
+        for node in others:
+            varying = _varying(node)
+            if varying is not None and node not in tables and node not in tail:
+                _lower_flat(node, *varying, edits)
+                count += 1
         return count
+
+
+def _varying(node: ir.Node) -> tuple[ir.Value, Array] | None:
+    """The tensor, and the constant of each of its elements in one sample, where these are no constants a channel."""
+    for x, other in (node.inputs, node.inputs[::-1]):
+        shape = static(x)
+        if x is None or shape is None or is_constant(x) or not is_constant(other) or step(node) is not None:
+            continue
+        array = graph.required_constant(other)
+        sample = (1, *shape[1:])
+        if (len(shape) > 1 and array.dtype == np.float32 and np.isfinite(array).all() and math.prod(sample) <= _LARGEST
+                and array.ndim <= len(sample) and np.broadcast_shapes(array.shape, shape) == shape
+                and (array.ndim < len(sample) or array.shape[0] == 1)):
+            return x, np.broadcast_to(array, sample).reshape(-1).astype(np.float64)
+    return None
+
+
+def _lower_flat(node: ir.Node, x: ir.Value, values: Array, edits: Edits) -> None:
+    """The same on the tensor's elements as features, and back."""
+    shape, (one, zero) = static(x), (np.ones_like(values), np.zeros_like(values))
+    assert shape is not None
+    affine = Affine(x, values, zero) if node.op_type == "Mul" else Affine(x, one, values)
+    point = (shape[0], len(values), 1, 1)
+    target = edits.constant(f"{node.outputs[0].name}.point.shape", np.array([0, *point[1:]], np.int64))
+    flat = edits.in_front(node, "Reshape", [x, target], "point", point)
+    weight = edits.constant(f"{node.outputs[0].name}.weight", affine.factor.reshape(-1, 1, 1, 1).astype(np.float32))
+    bias = edits.constant(f"{node.outputs[0].name}.bias", affine.offset.astype(np.float32))
+    result = edits.in_front(node, "Conv", [flat, weight, bias], "affine", point, group=len(values), kernel_shape=[1, 1],
+                            strides=[1, 1], pads=[0, 0, 0, 0], dilations=[1, 1])
+    if len(shape) == 2:
+        edits.become(node, "Flatten", [result], axis=1)
+    else:
+        back = edits.constant(f"{node.outputs[0].name}.shape", np.array([0, *shape[1:]], np.int64))
+        edits.become(node, "Reshape", [result, back])
 
 
 def _lower(node: ir.Node, affine: Affine, shape: tuple[int, ...], edits: Edits) -> None:
