@@ -1,7 +1,7 @@
 """``k * x + o -> Conv(x, k, o)``, one group of size 1 a channel: a chain of factors and offsets that no layer takes.
 
 Features (N, C) become a map of one point for it: Reshape to (N, C, 1, 1), Conv, Flatten. So does a tensor of any shape
-whose elements have constants of their own. What is part of a table of codes, or stands in the float tail, stays as it is.
+whose elements have constants of their own. What is part of a table of codes, or stands in the float tail, stays.
 """
 
 from __future__ import annotations

@@ -24,6 +24,14 @@ FIRES = {
     "features": (
         "(float[2,3] x) => (y) <float[3] k, float[3] o> { a = Mul(x, k) y = Add(a, o) }",
         ["y.point = Reshape(x, y.shape)", "y.affine = Conv(y.point, y.weight, y.bias)", "y = Flatten(y.affine)"], 1),
+    "a number a place": (
+        "(float[2,3,5,5] x) => (y) <float[5] k> { y = Mul(x, k) }",
+        ["y.point = Reshape(x, y.point.shape)", "y.affine = Conv(y.point, y.weight, y.bias)",
+         "y = Reshape(y.affine, y.shape)"], 1),
+    "an offset a place of a sequence": (
+        "(float[2,3,4] x) => (y) <float[1,3,4] o> { y = Add(o, x) }",
+        ["y.point = Reshape(x, y.point.shape)", "y.affine = Conv(y.point, y.weight, y.bias)",
+         "y = Reshape(y.affine, y.shape)"], 1),
     "features scalar": (
         "(float[2,3] x) => (y) <float k> { y = Mul(x, k) }",
         ["y.point = Reshape(x, y.shape)", "y.affine = Conv(y.point, y.weight, y.bias)", "y = Flatten(y.affine)"], 1),
@@ -52,7 +60,8 @@ DECLINES = {
     "in the float tail":
         "(float[2,3] x) => (y) <float[4,3] w, float k> { g = Gemm<transB = 1>(x, w) s = Softmax(g) y = Mul(s, k) }",
     "two tensors": "(float[2,3,5,5] x) => (y) { y = Mul(x, x) }",
-    "a number a place": "(float[2,3,5,5] x) => (y) <float[5] k> { y = Mul(x, k) }",
+    "a number a place that makes the tensor larger": "(float[2,3,1] x) => (y) <float[5] k> { y = Mul(x, k) }",
+    "a number a sample": "(float[2,3] x) => (y) <float[2,3] k> { y = Mul(x, k) }",
     "unknown size": "(float[2,3,H,5] x) => (y) <float k> { y = Mul(x, k) }",
     "a factor that can be fed": "(float[2,3,5,5] x, float k = {2}) => (y) { y = Mul(x, k) }",
     "another domain": "(float[2,3,5,5] x) => (y) <float k> { y = custom.Mul(x, k) }",
