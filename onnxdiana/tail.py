@@ -24,15 +24,19 @@ _AXES = {"ArgMax": 0, "ArgMin": 0, "Concat": 0, "Gather": 0, "GatherElements": 0
 """ONNX's default of the axis along which an operator works."""
 
 
-def tail_nodes(g: ir.Graph) -> set[ir.Node]:
+def tail_nodes(g: ir.Graph, formed: Collection[ir.Node] = ()) -> set[ir.Node]:
     """The nodes of the tail: everything behind an operator without a quantized form, where all of it may be float.
 
     Functions of one tensor that only the tail reads, or nothing, are of it too: a table of codes there would only round
     once more.
+
+    Args:
+        g: the float graph.
+        formed: nodes that a rule is about to give a quantized form.
     """
     nodes, tables = list(g), table_nodes(g)
     possible = _possible(nodes, tables)
-    own = {node for node in possible if node not in tables and _is_float(node)}
+    own = {node for node in possible if node not in tables and node not in formed and _is_float(node)}
     behind = _behind(nodes, possible, own)
     ends: set[ir.Node] = set()
     for node in reversed(nodes):
@@ -70,7 +74,7 @@ def _readers(node: ir.Node) -> set[ir.Node]:
 
 
 def _mixes_samples(node: ir.Node) -> bool:
-    """Whether it works along the first axis, which keeps samples."""
+    """Whether it works along the first axis, which keeps samples, or moves codes in a way that no code can be moved."""
     shape = graph.dims(node.inputs[0])
     if not shape or graph.constant(node.inputs[0]) is not None:
         return False

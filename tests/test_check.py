@@ -19,9 +19,10 @@ import numpy as np
 import onnx
 import pytest
 import small_networks
+import tiny
 from onnx import numpy_helper
 
-from onnxdiana import Config, quantize
+from onnxdiana import Config, check, quantize
 from onnxdiana.cli import main
 
 MODELS = ("model.float.onnx", "model.qdq.onnx", "model.int.onnx", "htvm/model.onnx")
@@ -739,3 +740,13 @@ def test_only_the_first_findings_are_printed(work: Path) -> None:
     count = len(json.loads(validate(work, "--json").out)["findings"])
     assert [line for line in lines if line.startswith("FAILED: ")] == lines[:20]
     assert lines[20:] == [f"and {count - 20} more; --json tells all"]
+
+
+def test_an_input_that_nothing_reads(tmp_path: Path) -> None:
+    text = "(float[N,4] x, float[N,2] unread) => (float[N,3] y) <float[3,4] w> { y = Gemm<transB = 1>(x, w) }"
+    rng = np.random.default_rng(0)
+    data = {"x": rng.standard_normal((6, 4)).astype(np.float32), "unread": np.zeros((6, 2), np.float32)}
+    quantize(tiny.model(text), data, tmp_path / "out")
+    report = check.validate(tmp_path / "out")
+    assert report.findings == ()
+    assert [layer.tensor for layer in report.layers] == ["x", "y"]

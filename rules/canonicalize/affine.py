@@ -35,6 +35,8 @@ class Affine:
     """(C,), float64."""
     offset: Array
     """(C,), float64."""
+    nodes: tuple[ir.Node, ...]
+    """The last one first."""
 
 
 def per_channel(array: Array, shape: tuple[int, ...]) -> Array | None:
@@ -59,11 +61,11 @@ def step(node: ir.Node | None) -> Affine | None:
         vector = per_channel(graph.required_constant(other), shape)
         if vector is not None:
             one, zero = np.ones_like(vector), np.zeros_like(vector)
-            return Affine(x, vector, zero) if node.op_type == "Mul" else Affine(x, one, vector)
+            return Affine(x, vector, zero, (node,)) if node.op_type == "Mul" else Affine(x, one, vector, (node,))
     return None
 
 
-def chain(node: ir.Node, apart: Container[ir.Node]) -> Affine | None:
+def chain(node: ir.Node, apart: Container[ir.Node] = ()) -> Affine | None:
     """The longest chain of such nodes that ends in this one; None where it goes on behind, or there is none.
 
     Args:
@@ -73,15 +75,15 @@ def chain(node: ir.Node, apart: Container[ir.Node]) -> Affine | None:
     behind = graph.sole_consumer(node.outputs[0])
     if last is None or (behind is not None and behind not in apart and step(behind) is not None):
         return None
-    source, factor, offset = last.source, last.factor, last.offset
-    reader = node
-    while graph.sole_consumer(source) is reader and (front := source.producer()) is not None and front not in apart:
+    source, factor, offset, nodes = last.source, last.factor, last.offset, [node]
+    while graph.sole_consumer(source) is nodes[-1] and (front := source.producer()) is not None and front not in apart:
         inner = step(front)
         if inner is None:
             break
         factor, offset = factor * inner.factor, offset + factor * inner.offset
-        source, reader = inner.source, front
-    return Affine(source, factor, offset)
+        source = inner.source
+        nodes.append(front)
+    return Affine(source, factor, offset, tuple(nodes))
 
 
 class FoldAffine:

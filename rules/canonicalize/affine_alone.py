@@ -38,7 +38,7 @@ class LowerAffine:
         from onnxdiana.expressions import table_nodes  # it knows the operators, which know the rules' helpers
         from onnxdiana.tail import tail_nodes
 
-        tables, tail = table_nodes(model.graph), tail_nodes(model.graph)
+        tables, tail = table_nodes(model.graph), tail_nodes(model.graph, {*ends, *others})
         edits, count = Edits(model.graph), 0
         for node in ends:
             found = chain(node, tables)
@@ -75,12 +75,12 @@ def _lower_flat(node: ir.Node, x: ir.Value, values: Array, edits: Edits) -> None
     """The same on the tensor's elements as features, and back."""
     shape, (one, zero) = static(x), (np.ones_like(values), np.zeros_like(values))
     assert shape is not None
-    affine = Affine(x, values, zero) if node.op_type == "Mul" else Affine(x, one, values)
+    factor, offset = (values, zero) if node.op_type == "Mul" else (one, values)
     point = (shape[0], len(values), 1, 1)
     target = edits.constant(f"{node.outputs[0].name}.point.shape", np.array([0, *point[1:]], np.int64))
     flat = edits.in_front(node, "Reshape", [x, target], "point", point)
-    weight = edits.constant(f"{node.outputs[0].name}.weight", affine.factor.reshape(-1, 1, 1, 1).astype(np.float32))
-    bias = edits.constant(f"{node.outputs[0].name}.bias", affine.offset.astype(np.float32))
+    weight = edits.constant(f"{node.outputs[0].name}.weight", factor.reshape(-1, 1, 1, 1).astype(np.float32))
+    bias = edits.constant(f"{node.outputs[0].name}.bias", offset.astype(np.float32))
     result = edits.in_front(node, "Conv", [flat, weight, bias], "affine", point, group=len(values), kernel_shape=[1, 1],
                             strides=[1, 1], pads=[0, 0, 0, 0], dilations=[1, 1])
     if len(shape) == 2:

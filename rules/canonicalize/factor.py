@@ -1,6 +1,6 @@
-"""``Mul(layer(x, w, b), k) -> layer(x, w * k, b * k)`` for one constant, or one a channel.
+"""``k * layer(x, w, b) + o -> layer(x, w * k, b * k + o)`` for constants, or one a channel: a chain of Mul and Add.
 
-Also where between both stand operators that a (positive) factor passes: ``k * relu(x) = relu(k * x)``.
+A (positive) factor alone also where between both stand operators that it passes: ``k * relu(x) = relu(k * x)``.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxdiana import graph
-from onnxdiana.rules.canonicalize.affine import step
-from onnxdiana.rules.canonicalize.base import Array, is_operator, layer_in_front, optional_bias
+from onnxdiana.rules.canonicalize.affine import Affine, chain
+from onnxdiana.rules.canonicalize.base import is_operator, layer_in_front, optional_bias
 from onnxdiana.rules.canonicalize.edits import Edits
 from onnxdiana.rules.canonicalize.layout import move_of
 
@@ -24,38 +24,44 @@ class FoldFactor:
         """Rewrite in place; the number of factors that went away."""
         edits, count = Edits(model.graph), 0
         for node in list(model.graph):
-            found = step(node) if is_operator(node, "Mul") else None
-            layer = None if found is None else _layer(node, found.source, bool((found.factor > 0.0).all()))
+            found = chain(node) if is_operator(node, "Mul", "Add") else None
+            layer = None if found is None else _layer(found)
             if found is None or layer is None:
                 continue
-            scale(layer, found.factor, edits)
+            _scale(layer, found, edits)
             edits.give_way(node, found.source)
+            for inner in found.nodes[1:]:
+                edits.graph.remove(inner, safe=True)
             count += 1
         return count
 
 
-def _layer(reader: ir.Node, value: ir.Value | None, positive: bool) -> ir.Node | None:
+def _layer(affine: Affine) -> ir.Node | None:
     """The layer in front, behind operators that keep the channels and let the factor pass."""
-    while value is not None and graph.sole_consumer(value) is reader:
+    positive, shifted = bool((affine.factor > 0.0).all()), bool(affine.offset.any())
+    reader, value = affine.nodes[-1], affine.source
+    while graph.sole_consumer(value) is reader:
         layer, front = layer_in_front(reader, value), value.producer()
-        if layer is not None or front is None:
+        if layer is not None or front is None or shifted:
             return layer
         move = move_of(front)
         passes = (move is not None and move.axis(0) == 0 and move.axis(1) == 1 and move.before[1] == move.after[1]
                   ) or is_operator(front, "GlobalAveragePool") or (
                       positive and is_operator(front, "Relu", "MaxPool") and len(front.outputs) == 1)
-        if not passes:
+        if not passes or front.inputs[0] is None:
             return None
         reader, value = front, front.inputs[0]
     return None
 
 
-def scale(layer: ir.Node, factor: Array, edits: Edits) -> None:
-    """Multiply a layer's outputs, (C,), by changing its constants."""
+def _scale(layer: ir.Node, affine: Affine, edits: Edits) -> None:
+    """Change a layer's constants such that it gives the affine's result."""
     w, bias = graph.required_constant(layer.inputs[1]).astype(np.float64), optional_bias(layer)
-    edits.set_constant(layer, 1, "", w * factor.reshape(-1, *(1,) * (w.ndim - 1)))
-    if bias is not None:
-        edits.set_constant(layer, 2, "", graph.required_constant(bias).astype(np.float64) * factor)
+    edits.set_constant(layer, 1, "", w * affine.factor.reshape(-1, *(1,) * (w.ndim - 1)))
+    if bias is not None or affine.offset.any():
+        b = 0.0 if bias is None else graph.required_constant(bias).astype(np.float64)
+        name = f"{layer.inputs[1].name}.bias" if layer.inputs[1] is not None else ""
+        edits.set_constant(layer, 2, name, b * affine.factor + affine.offset)
 
 
 RULE = FoldFactor()

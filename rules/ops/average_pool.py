@@ -101,8 +101,8 @@ def _windows(node: ir.Node) -> tuple[Array, Array]:
     for i in range(n):  # of an axis by itself: the number of a window's places on the map
         last = size[i] + form["pads"][i] + form["pads"][n + i] - (kernel[i] - 1) * form["dilations"][i] - 1
         starts = np.arange(0, last + 1, form["strides"][i]) - form["pads"][i]
-        places = starts[:, None] + np.arange(kernel[i]) * form["dilations"][i]
-        count = np.multiply.outer(count, ((places >= 0) & (places < size[i])).sum(axis=1))
+        first, behind = (np.clip(-((starts - edge) // form["dilations"][i]), 0, kernel[i]) for edge in (0, size[i]))
+        count = np.multiply.outer(count, behind - first)
     count = count[None, None]
     return count, np.rint(2.0**BITS / np.maximum(count, 1)).astype(np.int64)
 

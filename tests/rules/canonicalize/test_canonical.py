@@ -442,3 +442,15 @@ def test_cost_grows_with_the_number_of_nodes(kind: str) -> None:
     small, large = _chain(kind, 240), _chain(kind, 480)
     canonicalize(small)  # what is done once only
     assert _calls(lambda: canonicalize(large)) <= 2.1 * _calls(lambda: canonicalize(small))
+
+
+@pytest.mark.parametrize("step", [
+    "b{i} = Add(a{i}, o) a{j} = Relu(b{i})", f"b{{i}} = Add(a{{i}}, o) a{{j}} = {NORM}(b{{i}}, g, o, m, var)"])
+def test_rounds_do_not_grow_with_the_graph(step: str) -> None:
+    """Chains of constants with nothing to fold into, and those behind one layer."""
+    found = []
+    for count in (10, 40):
+        nodes = " ".join(step.format(i=i, j=i + 1) for i in range(count))
+        text = f"(float[N,3] x) => (y) <float[3,3] w, {N3}> {{ a0 = Gemm(x, w) {nodes} y = Relu(a{count}) }}"
+        found.append(len(canonicalize(model_of(text)).applied))
+    assert found[0] == found[1]

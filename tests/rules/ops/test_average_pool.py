@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 from integer_graphs import GraphBuilder, agree, ended
+
+from onnxdiana.rules.ops.average_pool import _windows
 
 GEOMETRIES: list[tuple[tuple[int, ...], dict[str, Any]]] = [
     ((2, 5, 6), {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}),
@@ -44,3 +47,12 @@ def mean(x: np.ndarray, kernel_shape: list[int], pads: list[int], strides: list[
         window = x[np.ix_(range(x.shape[0]), range(x.shape[1]), *rows)].astype(float)
         result[(slice(None), slice(None), *position)] = window.mean(axis=tuple(range(2, 2 + n)))
     return result
+
+
+def test_windows_are_counted_without_listing_their_places() -> None:
+    """A kernel as large as a long map: what it covers would not fit memory."""
+    node = ir.node("AveragePool", [ir.Value(name="x", shape=ir.Shape([1, 1, 1, 60001]))], {
+        "kernel_shape": [1, 30000], "pads": [0, 15000, 0, 15000], "strides": [1, 1]})
+    count, _ = _windows(node)
+    assert count.shape == (1, 1, 1, 60002)
+    assert count[0, 0, 0, [0, 1, 15000, 30000, -1]].tolist() == [15000, 15001, 30000, 30000, 15000]
