@@ -75,14 +75,9 @@ def table_nodes(g: ir.Graph) -> set[ir.Node]:
     found = _expressions(g)
     inside: set[ir.Node] = set()
     for node in reversed(list(g)):
-        if node in found and (found[node].table or (_absorbed(node, found) and _readers(node) <= inside)):
+        if node in found and (found[node].table or (_absorbed(node, found) and graph.readers(node) <= inside)):
             inside.add(node)
     return inside
-
-
-def in_table(node: ir.Node) -> bool:
-    """Whether a node belongs to a table; of many nodes of one graph, ask :func:`table_nodes` once."""
-    return isinstance(node.graph, ir.Graph) and node in table_nodes(node.graph)
 
 
 @dataclass(frozen=True)
@@ -124,13 +119,9 @@ def _per_channel(node: ir.Node, rank: int) -> bool:
     return True
 
 
-def _readers(node: ir.Node) -> set[ir.Node]:
-    return {use.node for use in node.outputs[0].uses()}
-
-
 def _absorbed(node: ir.Node, found: Mapping[ir.Node, _Found]) -> bool:
     """Whether nothing but tables with the same root read a node."""
-    readers = _readers(node)
+    readers = graph.readers(node)
     return not node.outputs[0].is_graph_output() and bool(readers) and all(reader in found for reader in readers)
 
 

@@ -82,6 +82,11 @@ def sole_consumer(value: ir.Value) -> ir.Node | None:
     return next(iter(uses)).node if len(uses) == 1 else None
 
 
+def readers(node: ir.Node) -> set[ir.Node]:
+    """The nodes that read any output of a node."""
+    return {use.node for value in node.outputs for use in value.uses()}
+
+
 def all_names(graph: ir.Graph) -> set[str]:
     """Every value name in a graph."""
     names = {v.name for v in graph.inputs} | set(graph.initializers)

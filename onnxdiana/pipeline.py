@@ -203,7 +203,7 @@ def _proven(prepared: Prepared, found: fast.Recovered, samples: Mapping[str, NDA
     if not found.pooling:
         return difference  # the same graph
     applied = (*prepared.canonical.applied, ("pools in their chosen form", len(found.pooling)))
-    whole = prepared.tail.behind(found.view.model.clone())
+    whole = prepared.tail.behind(found.view.model)
     return max(difference, canonical.prove(original, Canonical(whole, applied), [samples]))
 
 

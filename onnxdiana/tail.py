@@ -40,7 +40,7 @@ def tail_nodes(g: ir.Graph, formed: Collection[ir.Node] = ()) -> set[ir.Node]:
     behind = _behind(nodes, possible, own)
     ends: set[ir.Node] = set()
     for node in reversed(nodes):
-        if node in possible and (node in tables or _moves(node)) and _readers(node) <= ends | behind:
+        if node in possible and (node in tables or _moves(node)) and graph.readers(node) <= ends | behind:
             ends.add(node)
     return _behind(nodes, possible, own | (ends & tables))
 
@@ -55,7 +55,7 @@ def _possible(nodes: list[ir.Node], tables: set[ir.Node]) -> set[ir.Node]:
     possible: set[ir.Node] = set()
     for node in reversed(nodes):
         known = node.op_type in TAIL and graph.is_default_domain(node.domain) and node not in of_input
-        if known and not _mixes_samples(node) and _readers(node) <= possible:
+        if known and not _mixes_samples(node) and graph.readers(node) <= possible:
             possible.add(node)
     return possible
 
@@ -67,10 +67,6 @@ def _behind(nodes: list[ir.Node], possible: set[ir.Node], starts: set[ir.Node]) 
         if node in starts or (node in possible and any(v.producer() in found for v in graph.activations(node))):
             found.add(node)
     return found
-
-
-def _readers(node: ir.Node) -> set[ir.Node]:
-    return {use.node for value in node.outputs for use in value.uses()}
 
 
 def _mixes_samples(node: ir.Node) -> bool:
@@ -124,10 +120,11 @@ class Tail:
         """A spelling of the body with the tail behind it.
 
         Args:
-            body: returns what the tail reads, under the names that the tail knows; changed in place.
+            body: returns what the tail reads, under the names that the tail knows; not changed.
         """
         if self.model is None:
             return body
+        body = body.clone()
         unique, taken = Namer(graph.all_names(body.graph) | graph.all_names(self.model.graph)), _values(body)
         for name in (name_of(v) for node in self.model.graph for v in node.outputs if v.name in taken):
             taken[name].name = unique(name)  # one that the spelling made up

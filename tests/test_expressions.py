@@ -14,7 +14,7 @@ from tiny import model
 
 from onnxdiana import Artifacts, quantize, validate
 from onnxdiana.canonical import canonicalize, rewritten
-from onnxdiana.expressions import in_table, table_nodes, tables
+from onnxdiana.expressions import table_nodes, tables
 from onnxdiana.graph import name_of
 from onnxdiana.layers import network
 from onnxdiana.loading import load
@@ -153,7 +153,7 @@ def test_members_in_execution_order() -> None:
     assert top is found.nodes[-1]
     assert name_of(found.root) == "a"
     assert found.operators == "Tanh Sigmoid Mul"
-    assert [in_table(node) for node in g] == [False, True, True, True, False]
+    assert [node in table_nodes(g) for node in g] == [False, True, True, True, False]
 
 
 def test_a_long_chain() -> None:

@@ -94,7 +94,7 @@ def spell(
     fake: Mapping[str, Parameters], metadata: dict[str, str],
 ) -> Spellings:
     """Write every model: a function of the canonical graph, the table and the parameters alone."""
-    model_float = serialize(ir.to_proto(tail.behind(view.model.clone())))
+    model_float = serialize(ir.to_proto(tail.behind(view.model)))
     obstacles = tuple(handoff_obstacles(integer))
     return Spellings(
         model_float, table.replace(model_sha256=sha256(model_float)),

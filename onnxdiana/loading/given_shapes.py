@@ -55,8 +55,6 @@ def freeze(proto: ModelProto, shapes: Mapping[str, Sequence[int]]) -> list[str]:
         ModelError: there is no such input, a size is no positive number, or the file says otherwise.
     """
     inputs = {value.name: value for value in proto.graph.input}
-    if len(inputs) == 1 and set(shapes) == {""}:
-        shapes = dict(zip(inputs, shapes.values(), strict=True))
     symbols: dict[str, set[int]] = {}
     if "" in shapes:
         if len(inputs) != 1 or len(shapes) != 1:

@@ -83,8 +83,7 @@ def _in_front(node: ir.Node, editor: Editor) -> bool:
     editor.set_input(layer, 1, graph.required_constant(layer.inputs[1])[order])
     if bias is not None:
         editor.set_input(layer, 2, graph.required_constant(bias)[order])
-    node.replace_input_with(0, shaper.inputs[0])
-    editor.become_reshape(node, move.after)
+    editor.become_reshape(node, shaper.inputs[0], move.after)
     return True
 
 

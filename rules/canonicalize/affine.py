@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxdiana import graph
+from onnxdiana.expressions import table_nodes
 from onnxdiana.rules.canonicalize.base import (
     CANONICAL_GEMM,
     Array,
@@ -23,6 +24,7 @@ from onnxdiana.rules.canonicalize.base import (
 )
 from onnxdiana.rules.canonicalize.edits import Edits
 from onnxdiana.rules.canonicalize.layout import move_of, static
+from onnxdiana.rules.canonicalize.pad import pads_zeros
 from onnxdiana.rules.ops.pad import full_pads
 
 
@@ -96,8 +98,6 @@ class FoldAffine:
         ends = [node for node in model.graph if is_operator(node, "Mul", "Add") and step(node) is not None]
         if not ends:
             return 0
-        from onnxdiana.expressions import table_nodes  # it knows the operators, which know the rules' helpers
-
         apart, edits, count = table_nodes(model.graph), Edits(model.graph), 0
         for node in ends:
             found = chain(node, apart)
@@ -148,16 +148,28 @@ def _takes(layer: ir.Node, shifted: bool) -> bool:
 def _passes(node: ir.Node, affine: Affine) -> int | None:
     """How many channels of its output one of its input is, for an operator that may be applied before the affine."""
     shifted, positive = bool(affine.offset.any()), bool((affine.factor > 0.0).all())
+    if keeps_channels(node, positive=positive, shifted=shifted):
+        return 1
     move = move_of(node)
     if move is not None:
-        if move.axis(0) == 0 and move.axis(1) == 1 and move.before[1] == move.after[1]:
-            return 1
         return math.prod(move.before[2:]) if node.op_type == "Flatten" else None
-    passes = (is_operator(node, "GlobalAveragePool")
-              or (is_operator(node, "MaxPool") and positive and len(node.outputs) == 1)
-              or (is_operator(node, "Relu") and positive and not shifted)
-              or (is_operator(node, "Pad") and _pads_alike(node, shifted)))
-    return 1 if passes else None
+    return 1 if is_operator(node, "Pad") and _pads_alike(node, shifted) else None
+
+
+def keeps_channels(node: ir.Node, *, positive: bool, shifted: bool) -> bool:
+    """Whether an affine of every channel is the same in front of an operator and behind it.
+
+    Args:
+        positive: all factors are.
+        shifted: there are offsets.
+    """
+    move = move_of(node)
+    if move is not None:
+        return move.axis(0) == 0 and move.axis(1) == 1 and move.before[1] == move.after[1]
+    if is_operator(node, "GlobalAveragePool"):
+        return True
+    bounded = is_operator(node, "MaxPool") or (is_operator(node, "Relu") and not shifted)
+    return bounded and positive and len(node.outputs) == 1
 
 
 def _pads_alike(node: ir.Node, shifted: bool) -> bool:
@@ -167,9 +179,7 @@ def _pads_alike(node: ir.Node, shifted: bool) -> bool:
         return False
     if graph.attribute(node, "mode", "constant") != "constant":
         return True
-    value = graph.constant(node.inputs[2]) if len(node.inputs) > 2 else None
-    absent = len(node.inputs) < 3 or node.inputs[2] is None
-    return not shifted and (absent or (value is not None and not value.any()))
+    return not shifted and pads_zeros(node)
 
 
 def _fold(layer: ir.Node, factor: Array, offset: Array, edits: Edits) -> None:

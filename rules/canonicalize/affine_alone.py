@@ -12,10 +12,12 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxdiana import graph
-from onnxdiana.rules.canonicalize.affine import Affine, chain, step
+from onnxdiana.expressions import table_nodes
+from onnxdiana.rules.canonicalize.affine import chain, step
 from onnxdiana.rules.canonicalize.base import Array, is_constant, is_operator
 from onnxdiana.rules.canonicalize.edits import Edits
 from onnxdiana.rules.canonicalize.layout import static
+from onnxdiana.tail import tail_nodes
 
 _LARGEST = 2**16
 """Elements of a sample with constants of their own, at most: each becomes a channel."""
@@ -32,12 +34,9 @@ class LowerAffine:
         """Rewrite in place; the number of chains."""
         nodes = [node for node in model.graph if is_operator(node, "Mul", "Add")]
         ends = [node for node in nodes if step(node) is not None]
-        others = [node for node in nodes if _varying(node) is not None]
+        others = {node: varying for node in nodes if (varying := _varying(node)) is not None}
         if not ends and not others:
             return 0
-        from onnxdiana.expressions import table_nodes  # it knows the operators, which know the rules' helpers
-        from onnxdiana.tail import tail_nodes
-
         tables, tail = table_nodes(model.graph), tail_nodes(model.graph, {*ends, *others})
         edits, count = Edits(model.graph), 0
         for node in ends:
@@ -46,21 +45,24 @@ class LowerAffine:
                 continue
             shape = static(found.source)
             if shape is not None and len(shape) <= 5:
-                _lower(node, found, shape, edits)
+                _lower(node, found.source, found.factor, found.offset, edits, features=len(shape) == 2)
                 count += 1
-        for node in others:
-            varying = _varying(node)
-            if varying is not None and node not in tables and node not in tail:
-                _lower_flat(node, *varying, edits)
+        for node, (x, values) in others.items():
+            if node not in tables and node not in tail:
+                one, zero = np.ones_like(values), np.zeros_like(values)
+                factor, offset = (values, zero) if node.op_type == "Mul" else (one, values)
+                _lower(node, x, factor, offset, edits, features=True)
                 count += 1
         return count
 
 
 def _varying(node: ir.Node) -> tuple[ir.Value, Array] | None:
     """The tensor, and the constant of each of its elements in one sample, where these are no constants a channel."""
+    if step(node) is not None:
+        return None
     for x, other in (node.inputs, node.inputs[::-1]):
         shape = static(x)
-        if x is None or shape is None or is_constant(x) or not is_constant(other) or step(node) is not None:
+        if x is None or shape is None or is_constant(x) or not is_constant(other):
             continue
         array = graph.required_constant(other)
         sample = (1, *shape[1:])
@@ -71,42 +73,30 @@ def _varying(node: ir.Node) -> tuple[ir.Value, Array] | None:
     return None
 
 
-def _lower_flat(node: ir.Node, x: ir.Value, values: Array, edits: Edits) -> None:
-    """The same on the tensor's elements as features, and back."""
-    shape, (one, zero) = static(x), (np.ones_like(values), np.zeros_like(values))
+def _lower(node: ir.Node, x: ir.Value, factor: Array, offset: Array, edits: Edits, *, features: bool) -> None:
+    """A depthwise convolution of size 1 in the place of a node, of its source's channels or of all its elements.
+
+    Args:
+        factor, offset: one a channel.
+        features: the elements of a sample are the channels, on a map of one point.
+    """
+    shape, name = static(x), node.outputs[0].name
     assert shape is not None
-    factor, offset = (values, zero) if node.op_type == "Mul" else (one, values)
-    point = (shape[0], len(values), 1, 1)
-    target = edits.constant(f"{node.outputs[0].name}.point.shape", np.array([0, *point[1:]], np.int64))
-    flat = edits.in_front(node, "Reshape", [x, target], "point", point)
-    weight = edits.constant(f"{node.outputs[0].name}.weight", factor.reshape(-1, 1, 1, 1).astype(np.float32))
-    bias = edits.constant(f"{node.outputs[0].name}.bias", offset.astype(np.float32))
-    result = edits.in_front(node, "Conv", [flat, weight, bias], "affine", point, group=len(values), kernel_shape=[1, 1],
-                            strides=[1, 1], pads=[0, 0, 0, 0], dilations=[1, 1])
-    if len(shape) == 2:
-        edits.become(node, "Flatten", [result], axis=1)
-    else:
-        back = edits.constant(f"{node.outputs[0].name}.shape", np.array([0, *shape[1:]], np.int64))
-        edits.become(node, "Reshape", [result, back])
-
-
-def _lower(node: ir.Node, affine: Affine, shape: tuple[int, ...], edits: Edits) -> None:
-    """A depthwise convolution of size 1 in the place of a chain's last node."""
-    result, features = node.outputs[0], len(shape) == 2
     ones = [1] * (2 if features else len(shape) - 2)
     with np.errstate(over="ignore"):
-        weight = edits.constant(f"{result.name}.weight", affine.factor.reshape(-1, 1, *ones).astype(np.float32))
-        bias = edits.constant(f"{result.name}.bias", affine.offset.astype(np.float32))
-    attributes = {"group": shape[1], "kernel_shape": ones, "strides": ones, "pads": [0, 0] * len(ones),
+        weight = edits.constant(f"{name}.weight", factor.reshape(-1, 1, *ones).astype(np.float32))
+        bias = edits.constant(f"{name}.bias", offset.astype(np.float32))
+    attributes = {"group": len(factor), "kernel_shape": ones, "strides": ones, "pads": [0, 0] * len(ones),
                   "dilations": ones}
     if not features:
-        edits.become(node, "Conv", [affine.source, weight, bias], **attributes)
+        edits.become(node, "Conv", [x, weight, bias], **attributes)
         return
-    target = edits.constant(f"{result.name}.shape", np.array([0, shape[1], 1, 1], dtype=np.int64))
-    point = (*shape, 1, 1)
-    x = edits.in_front(node, "Reshape", [affine.source, target], "point", point)
+    point = (shape[0], len(factor), 1, 1)
+    # the way back is a Flatten, without a target, or has the plain name
+    target = edits.target(f"{name}" if len(shape) == 2 else f"{name}.point", point)
+    x = edits.in_front(node, "Reshape", [x, target], "point", point)
     y = edits.in_front(node, "Conv", [x, weight, bias], "affine", point, **attributes)
-    edits.become(node, "Flatten", [y], axis=1)
+    edits.become_reshape(node, y, shape)
 
 
 RULE = LowerAffine()

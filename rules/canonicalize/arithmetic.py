@@ -12,9 +12,11 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxdiana import graph
+from onnxdiana.expressions import table_nodes
 from onnxdiana.rules.canonicalize.base import Array, is_constant, is_operator
 from onnxdiana.rules.canonicalize.batch_norm import affine, is_inference
 from onnxdiana.rules.canonicalize.edits import Edits
+from onnxdiana.tail import tail_nodes
 
 
 class NormalizeArithmetic:
@@ -29,9 +31,6 @@ class NormalizeArithmetic:
                  if is_operator(node, "Sub", "Div", "Neg", "Sum", "Mean", "BatchNormalization") and _is_float(node)]
         apart: set[ir.Node] = set()
         if any(_is_difference(node) for node in nodes):
-            from onnxdiana.expressions import table_nodes  # it knows the operators, which know the rules' helpers
-            from onnxdiana.tail import tail_nodes
-
             apart = table_nodes(model.graph) | tail_nodes(model.graph)
         return sum(_rewrite(node, edits) for node in nodes if not (_is_difference(node) and node in apart))
 

@@ -86,6 +86,10 @@ class PatternRule(abc.ABC):
         assert isinstance(producer.graph, ir.Graph)
         return graph.initializer(producer.graph, self.unique(name), array)
 
+    def target(self, near: ir.Value, name: str, sizes: Sequence[int]) -> ir.Value:
+        """The canonical target of a Reshape to these sizes behind the batch, in the graph of ``near``."""
+        return self.constant(near, f"{name}.shape", np.array([0, *sizes], dtype=np.int64))
+
     def changed(self, near: ir.Value, old: ir.Value, array: Array) -> ir.Value:
         """``old`` with other values: under its own name where nothing else reads it, else as a new initializer."""
         array = array.astype(np.float32)

@@ -63,8 +63,7 @@ def _worth_folding(node: ir.Node, account: Any) -> bool | None:
         node: of constants alone.
         account: where the elements of results larger than what they are made of are counted.
     """
-    arrays = [None if v is None or v.const_value is None else v.const_value for v in node.inputs]
-    given = sum(array.size for array in arrays if array is not None)
+    given = sum(array.size for array in _tensors(node) if array is not None)
     size = _elements(node)
     if size is None or size > _LARGE:
         return False
@@ -75,9 +74,14 @@ def _worth_folding(node: ir.Node, account: Any) -> bool | None:
     return True if node.op_type in _SKIPPED else None
 
 
+def _tensors(node: ir.Node) -> list[ir.TensorProtocol | None]:
+    """What is known of the inputs of a node that is being folded."""
+    return [None if v is None else v.const_value for v in node.inputs]
+
+
 def _elements(node: ir.Node) -> int | None:
     """How many elements a node of constants will give; None where that is not known."""
-    values = [None if v is None or v.const_value is None else v.const_value for v in node.inputs]
+    values = _tensors(node)
     if node.op_type in _SHRINKS or not graph.is_default_domain(node.domain):
         return 0  # what onnxscript does not know, it leaves
     if node.op_type == "Range":

@@ -56,6 +56,30 @@ class Edits:
         for place, value in enumerate(inputs):
             node.replace_input_with(place, value)
 
+    def target(self, name: str, after: Sequence[int]) -> ir.Value:
+        """The canonical target of a Reshape that is called so, to a shape with the batch in front."""
+        return self.constant(f"{name}.shape", np.array([0, *after[1:]], np.int64))
+
+    def become_reshape(self, node: ir.Node, source: ir.Value | None, after: Sequence[int]) -> None:
+        """A Flatten or Reshape of ``source`` to this shape, the batch included, whatever the node was."""
+        node.outputs[0].shape = ir.Shape(after)
+        if len(after) == 2:
+            self.become(node, "Flatten", [source], axis=1)
+        else:
+            self.become(node, "Reshape", [source, self.target(graph.name_of(node.outputs[0]), after)])
+
+    def bypass(self, node: ir.Node, source: ir.Value) -> bool:
+        """Readers of a node that changes nothing read its source; whether an interface's name allows it."""
+        result = node.outputs[0]
+        if result.is_graph_output():
+            if source.is_graph_input() or source.is_graph_output() or graph.constant(source) is not None:
+                return False  # the name of an interface cannot be given away
+            name, result.name = result.name, None
+            source.name = name
+        result.replace_all_uses_with(source, replace_graph_outputs=True)
+        self.graph.remove(node, safe=True)
+        return True
+
     def in_front(self, node: ir.Node, op_type: str, inputs: Sequence[ir.Value | None], role: str,
                  shape: Sequence[int | None] | None, **attributes: Any) -> ir.Value:
         """A new node in front of another one, called ``<its output>.<role>``; its output, of the same type."""

@@ -9,10 +9,9 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxdiana import graph
-from onnxdiana.rules.canonicalize.affine import Affine, chain
+from onnxdiana.rules.canonicalize.affine import Affine, chain, keeps_channels
 from onnxdiana.rules.canonicalize.base import is_operator, layer_in_front, optional_bias
 from onnxdiana.rules.canonicalize.edits import Edits
-from onnxdiana.rules.canonicalize.layout import move_of
 
 
 class FoldFactor:
@@ -44,11 +43,7 @@ def _layer(affine: Affine) -> ir.Node | None:
         layer, front = layer_in_front(reader, value), value.producer()
         if layer is not None or front is None or shifted:
             return layer
-        move = move_of(front)
-        passes = (move is not None and move.axis(0) == 0 and move.axis(1) == 1 and move.before[1] == move.after[1]
-                  ) or is_operator(front, "GlobalAveragePool") or (
-                      positive and is_operator(front, "Relu", "MaxPool") and len(front.outputs) == 1)
-        if not passes or front.inputs[0] is None:
+        if not keeps_channels(front, positive=positive, shifted=shifted) or front.inputs[0] is None:
             return None
         reader, value = front, front.inputs[0]
     return None

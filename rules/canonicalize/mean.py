@@ -11,8 +11,9 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxdiana import graph
-from onnxdiana.rules.canonicalize.base import PatternRule, is_constant, is_operator
+from onnxdiana.rules.canonicalize.base import PatternRule, is_operator
 from onnxdiana.rules.canonicalize.layout import static
+from onnxdiana.rules.canonicalize.reduce_mean import reduced_axes
 
 
 class MergeMeans(PatternRule):
@@ -26,14 +27,15 @@ class MergeMeans(PatternRule):
     def _plan(out: ir.Value) -> tuple[ir.Value, list[int], bool, bool] | None:
         """Source, axes, keepdims, and whether a Reshape follows; None where nothing changes."""
         node = PatternRule.node(out)
-        axes, x = _axes(node), node.inputs[0]
+        axes, x = reduced_axes(node), node.inputs[0]
         shape = static(x)
         if axes is None or x is None or shape is None or static(out) is None:
             return None
         keeps = bool(graph.attribute(node, "keepdims", 1))
         inner = x.producer()
-        own = _axes(inner) if inner is not None and graph.sole_consumer(x) is node else None
-        if inner is not None and own is not None and static(inner.inputs[0]) is not None:
+        merges = is_operator(inner, "ReduceMean") and graph.sole_consumer(x) is node
+        own = reduced_axes(inner) if inner is not None and merges else None
+        if inner is not None and own is not None:
             source = inner.inputs[0]
             assert source is not None
             kept = bool(graph.attribute(inner, "keepdims", 1))
@@ -62,17 +64,7 @@ class MergeMeans(PatternRule):
             return self.build(op, "ReduceMean", [x, given], out, keepdims=int(keeps))
         name = self.unique(f"{out.name}.mean")
         value = op.op("ReduceMean", x, given, _outputs=[name], _name=name, keepdims=1)
-        target = self.constant(out, f"{out.name}.shape", np.array([0, *sizes[1:]], dtype=np.int64))
-        return self.build(op, "Reshape", [value, target], out)
-
-
-def _axes(node: ir.Node | None) -> list[int] | None:
-    """The axes of a ReduceMean, counted from the front; None where they are not constant or hold the batch."""
-    if node is None or not is_operator(node, "ReduceMean") or len(node.inputs) < 2 or not is_constant(node.inputs[1]):
-        return None
-    shape, given = static(node.inputs[0]), graph.required_constant(node.inputs[1])
-    axes = [int(a) % len(shape) for a in given] if shape is not None else []
-    return axes if axes and 0 not in axes else None
+        return self.build(op, "Reshape", [value, self.target(out, f"{out.name}", sizes[1:])], out)
 
 
 RULE = MergeMeans("mean")

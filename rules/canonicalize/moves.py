@@ -8,7 +8,7 @@ import onnx_ir as ir
 from onnxdiana import graph
 from onnxdiana.rules.canonicalize.base import Array
 from onnxdiana.rules.canonicalize.edits import Edits
-from onnxdiana.rules.canonicalize.layout import Move, Passed, Permutation, Shape
+from onnxdiana.rules.canonicalize.layout import Move, Passed, Permutation
 
 
 class Editor(Edits):
@@ -30,18 +30,6 @@ class Editor(Edits):
         else:
             self.graph.insert_before(next(iter(self.graph)), node)
         return node
-
-    def target(self, name: str, after: Shape) -> ir.Value:
-        """The canonical target of a Reshape."""
-        return self.constant(f"{name}.shape", np.array([0, *after[1:]], np.int64))
-
-    def become_reshape(self, node: ir.Node, after: Shape) -> None:
-        """A move, whatever it was, as Flatten or Reshape."""
-        node.outputs[0].shape = ir.Shape(after)
-        if len(after) == 2:
-            self.become(node, "Flatten", node.inputs[:1], axis=1)
-        else:
-            self.become(node, "Reshape", [node.inputs[0], self.target(graph.name_of(node.outputs[0]), after)])
 
     def reform(self, node: ir.Node, form: Passed) -> None:
         """Give a node that reads the sources already its new constants and attributes."""

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from onnxdiana import graph
 from onnxdiana.rules.canonicalize.base import is_constant, is_operator
+from onnxdiana.rules.canonicalize.edits import Edits
 from onnxdiana.rules.canonicalize.layout import static
 
 
@@ -57,21 +58,11 @@ class DropNoOps:
 
     def apply(self, model: ir.Model) -> int:
         """Remove in place; a graph output keeps its name."""
-        count = 0
+        edits, count = Edits(model.graph), 0
         for node in list(model.graph):
-            if not _passes_through(node):
-                continue
-            source, result = node.inputs[0], node.outputs[0]
-            assert source is not None
-            if result.is_graph_output():
-                if source.is_graph_input() or source.is_graph_output() or graph.constant(source) is not None:
-                    continue  # the name of an interface cannot be given away
-                name = result.name
-                result.name = None
-                source.name = name
-            result.replace_all_uses_with(source, replace_graph_outputs=True)
-            model.graph.remove(node, safe=True)
-            count += 1
+            source = node.inputs[0] if _passes_through(node) else None
+            if source is not None:
+                count += edits.bypass(node, source)
         return count
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from onnxdiana import graph
@@ -60,11 +59,10 @@ class RaiseToTwoDimensions(PatternRule):
         inputs[0] = self._reshape(op, inputs[0], [before[1], 1, before[2]], f"{out.name}.map", out)
         inner = self.unique(f"{out.name}.mapped")
         value = op.op(node.op_type, *inputs, _outputs=[inner], _name=inner, **attributes)
-        target = self.constant(out, f"{out.name}.shape", np.array([0, *after[1:]], dtype=np.int64))
-        return self.build(op, "Reshape", [value, target], out)
+        return self.build(op, "Reshape", [value, self.target(out, f"{out.name}", after[1:])], out)
 
     def _reshape(self, op: Any, x: ir.Value | None, sizes: list[int], name: str, out: ir.Value) -> ir.Value:
-        target = self.constant(out, f"{name}.shape", np.array([0, *sizes], dtype=np.int64))
+        target = self.target(out, name, sizes)
         name = self.unique(name)
         value: ir.Value = op.op("Reshape", x, target, _outputs=[name], _name=name)
         return value

@@ -11,6 +11,14 @@ from onnxdiana.rules.canonicalize.base import PatternRule, is_constant, is_opera
 from onnxdiana.rules.ops.pad import full_pads
 
 
+def pads_zeros(node: ir.Node) -> bool:
+    """Whether a node is a Pad by constant zeros."""
+    if not is_operator(node, "Pad") or graph.attribute(node, "mode", "constant") != "constant":
+        return False
+    value = node.inputs[2] if len(node.inputs) > 2 else None
+    return value is None or (is_constant(value) and not graph.required_constant(value).any())
+
+
 class PadIntoConv(PatternRule):
     """Zero padding of the spatial axes only."""
 
@@ -27,14 +35,11 @@ class PadIntoConv(PatternRule):
     def check(self, op: Any, out: ir.Value, **_: Any) -> bool:
         """Constant zeros, nothing but spatial axes, in front of explicit pads."""
         node = self._pad(out)
-        if node is None or graph.attribute(node, "mode", "constant") != "constant":
+        if node is None or not pads_zeros(node):
             return False
         if graph.attribute(self.node(out), "auto_pad", "NOTSET") != "NOTSET":
             return False
-        _pads, value, axes = [*node.inputs[1:], None, None][:3]
-        if not is_constant(node.inputs[1], *(v for v in (value, axes) if v is not None)):
-            return False
-        if value is not None and graph.required_constant(value).item() != 0.0:
+        if not is_constant(node.inputs[1], *(v for v in node.inputs[3:] if v is not None)):
             return False
         pads = full_pads(node)
         if pads is None or min(pads) < 0:

@@ -7,6 +7,7 @@ import onnx_ir as ir
 from onnxdiana import graph
 from onnxdiana.rules.canonicalize.base import is_constant, is_operator
 from onnxdiana.rules.canonicalize.edits import Edits
+from onnxdiana.rules.canonicalize.pad import pads_zeros
 
 
 class ReluBeforePad:
@@ -19,25 +20,18 @@ class ReluBeforePad:
         count = 0
         for node in list(model.graph):
             front = node.inputs[0].producer() if is_operator(node, "Relu", "Clip") and node.inputs[0] else None
-            if front is None or not _pads_zeros(front) or not _keeps_zero(node):
+            if front is None or not pads_zeros(front) or not _keeps_zero(node):
                 continue
             padded = front.outputs[0]
             if graph.sole_consumer(padded) is not node:
                 continue
-            bound, pad = (node.op_type, list(node.inputs[1:])), (list(front.inputs[1:]), dict(front.attributes))
-            Edits.become(front, bound[0], [front.inputs[0], *bound[1]])
-            assert front.inputs[0] is not None
-            padded.shape = front.inputs[0].shape
-            Edits.become(node, "Pad", [padded, *pad[0]], **pad[1])
+            source, pads, attributes = front.inputs[0], list(front.inputs[1:]), dict(front.attributes)
+            assert source is not None
+            Edits.become(front, node.op_type, [source, *node.inputs[1:]])
+            padded.shape = source.shape
+            Edits.become(node, "Pad", [padded, *pads], **attributes)
             count += 1
         return count
-
-
-def _pads_zeros(node: ir.Node) -> bool:
-    if not is_operator(node, "Pad") or graph.attribute(node, "mode", "constant") != "constant":
-        return False
-    value = node.inputs[2] if len(node.inputs) > 2 else None
-    return value is None or (is_constant(value) and not graph.required_constant(value).any())
 
 
 def _keeps_zero(node: ir.Node) -> bool:

@@ -16,6 +16,7 @@ from onnxdiana.rules.canonicalize.base import is_operator
 from onnxdiana.rules.canonicalize.edits import Edits
 from onnxdiana.rules.canonicalize.layout import static
 from onnxdiana.rules.canonicalize.reduce_mean import reduced_axes
+from onnxdiana.tail import tail_nodes
 
 
 class PartialMeanToPool:
@@ -30,18 +31,18 @@ class PartialMeanToPool:
         means = [node for node in model.graph if is_operator(node, "ReduceMean")]
         if not means:
             return 0
-        from onnxdiana.tail import tail_nodes  # it knows the operators, which know the rules' helpers
-
         edits, tail = Edits(model.graph), tail_nodes(model.graph)
         return sum(_rewrite(node, edits) for node in means if node not in tail)
 
 
 def _rewrite(node: ir.Node, edits: Edits) -> bool:
     x, axes, shape = node.inputs[0], reduced_axes(node), static(node.inputs[0])
-    if axes is not None and shape is not None and axes[0] == 1:
+    if axes is None or shape is None:
+        return False
+    if axes[0] == 1:
         _over_channels(node, axes, shape, edits)
         return True
-    if axes is None or shape is None or not len(axes) < len(shape) - 2 < 4:
+    if not len(axes) < len(shape) - 2 < 4:
         return False
     geometry = {"kernel_shape": [d if a in axes else 1 for a, d in enumerate(shape) if a > 1],
                 "strides": [1] * (len(shape) - 2)}
@@ -50,8 +51,7 @@ def _rewrite(node: ir.Node, edits: Edits) -> bool:
         return True
     kept = [1 if a in axes else d for a, d in enumerate(shape)]
     pooled = edits.in_front(node, "AveragePool", [x], "pooled", kept, **geometry)
-    target = np.array([0, *(d for a, d in enumerate(shape) if a and a not in axes)], np.int64)
-    edits.become(node, "Reshape", [pooled, edits.constant(f"{node.outputs[0].name}.shape", target)])
+    edits.become_reshape(node, pooled, [d for a, d in enumerate(shape) if a not in axes])
     return True
 
 
@@ -68,10 +68,7 @@ def _over_channels(node: ir.Node, axes: list[int], shape: tuple[int, ...], edits
     x = edits.in_front(node, "GlobalAveragePool", [x], "pooled", [shape[0], sizes[0], 1, 1])
     after = ([1 if a in axes else d for a, d in enumerate(shape)] if graph.attribute(node, "keepdims", 1)
              else [shape[0], *(shape[a] for a in kept)])
-    if len(after) == 2:
-        edits.become(node, "Flatten", [x], axis=1)
-    else:
-        edits.become(node, "Reshape", [x, edits.constant(f"{result.name}.shape", np.array([0, *after[1:]], np.int64))])
+    edits.become_reshape(node, x, after)
 
 
 RULE = PartialMeanToPool()

@@ -44,8 +44,7 @@ class MatMulToConv(PatternRule):
             product = self._node(op, "Gemm", [flat, self.changed(out, w, weight)], out, "product", alpha=1.0, beta=1.0,
                                  transA=0, transB=1)
             sizes = [*shape[1:-2], len(weight), 1] if left else [*shape[1:-1], len(weight)]
-            target = self.constant(out, f"{out.name}.shape", np.array([0, *sizes], dtype=np.int64))
-            return self.build(op, "Reshape", [product, target], out)
+            return self.build(op, "Reshape", [product, self.target(out, f"{out.name}", sizes)], out)
         rank = len(shape)
         channels = rank - 2 if left else rank - 1
         there = [0, channels, *(i for i in range(1, rank) if i != channels)]
@@ -70,8 +69,7 @@ class MatMulToConv(PatternRule):
         return self._node(op, "Transpose", [x], out, "channels_first", perm=perm)
 
     def _reshaped(self, op: Any, x: ir.Value, sizes: list[int], out: ir.Value) -> ir.Value:
-        target = self.constant(out, f"{out.name}.shape", np.array([0, *sizes], dtype=np.int64))
-        return self._node(op, "Reshape", [x, target], out, "reshaped")
+        return self._node(op, "Reshape", [x, self.target(out, f"{out.name}", sizes)], out, "reshaped")
 
 
 RULE = MatMulToConv("pointwise")

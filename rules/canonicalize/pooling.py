@@ -1,4 +1,4 @@
-"""The geometry of a pooling node, and the depthwise convolution that an average is."""
+"""The geometry of a pooling node."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from onnxdiana import graph
+from onnxdiana.rules.ops.base import window
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,7 @@ class Window:
         kernel = graph.attribute(node, "kernel_shape")
         if kernel is None or graph.attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
             return None
-        n = len(kernel)
-        return cls(kernel, graph.attribute(node, "strides", [1] * n), graph.attribute(node, "pads", [0] * 2 * n),
-                   graph.attribute(node, "dilations", [1] * n))
+        return cls(kernel, **window(node, len(kernel)))
 
     def sizes(self, spatial: Sequence[int], pads: Sequence[int]) -> list[int]:
         """Sizes of the output, under these pads."""

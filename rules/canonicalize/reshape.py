@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from onnxdiana import graph
 from onnxdiana.rules.canonicalize.base import PatternRule, is_constant
+from onnxdiana.rules.canonicalize.layout import static
 
 _REST = {"_allow_other_inputs": True, "_allow_other_attributes": True, "_outputs": ["out"]}
 
@@ -28,10 +28,8 @@ class ReshapeKeepsBatch(PatternRule):
 
     @staticmethod
     def _shapes(out: ir.Value) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-        before, after = graph.dims(PatternRule.node(out).inputs[0]), graph.dims(out)
-        if before is None or after is None or None in before or None in after:
-            return None
-        return before, after  # type: ignore[return-value]
+        before, after = static(PatternRule.node(out).inputs[0]), static(out)
+        return None if before is None or after is None else (before, after)
 
     def check(self, op: Any, x: ir.Value, out: ir.Value, **_: Any) -> bool:
         """Known shapes, batch first, and not yet in the wanted form."""
@@ -56,8 +54,7 @@ class ReshapeKeepsBatch(PatternRule):
         assert shapes is not None
         if len(shapes[1]) == 2:
             return self.build(op, "Flatten", [x], out, axis=1)
-        target = self.constant(out, f"{out.name}.shape", np.array([0, *shapes[1][1:]], dtype=np.int64))
-        return self.build(op, "Reshape", [x, target], out)
+        return self.build(op, "Reshape", [x, self.target(out, f"{out.name}", shapes[1][1:])], out)
 
 
 def _moves_batch(node: ir.Node, before: tuple[int, ...], after: tuple[int, ...]) -> bool:

@@ -16,8 +16,8 @@ from onnxdiana.rules.canonicalize.base import Array, is_constant, is_operator
 from onnxdiana.rules.canonicalize.edits import Edits
 from onnxdiana.rules.canonicalize.gather import strided, taken
 from onnxdiana.rules.canonicalize.layout import Shape, static
+from onnxdiana.rules.ops.resize import FORM as CANONICAL
 
-CANONICAL = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
 _TIE = 1e-6
 
 

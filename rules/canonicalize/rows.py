@@ -49,7 +49,7 @@ def _lift(first: ir.Node, editor: Editor) -> bool:
         node.outputs[0].shape = ir.Shape([*x[:-1], size[-1]])
         if node.op_type == "Gemm":
             _split_gemm(node, editor)
-    editor.become_reshape(last, after)
+    editor.become_reshape(last, last.inputs[0], after)
     return True
 
 

@@ -83,10 +83,10 @@ class _Pass:
             self._count += 1
             self._settle(node)
         elif move.is_identity:
-            self._bypass(node, source)
+            self._count += self._editor.bypass(node, source)
         elif (isinstance(move, Permutation) and move.perm[0] == 0 and not move.moves_data
               and not source.is_graph_input()):  # there it is the interface's layout
-            self._editor.become_reshape(node, move.after)
+            self._editor.become_reshape(node, source, move.after)
             self._count += 1
             self._settle(node)
         else:
@@ -94,18 +94,6 @@ class _Pass:
             if known is not result and not result.is_graph_output() and result.uses():
                 result.replace_all_uses_with(known)
                 self._count += 1
-
-    def _bypass(self, node: ir.Node, source: ir.Value) -> None:
-        """Readers of a move that changes nothing read its source; an interface keeps its name."""
-        result = node.outputs[0]
-        if result.is_graph_output():
-            if source.is_graph_input() or source.is_graph_output():
-                return
-            name, result.name = result.name, None
-            source.name = name
-        result.replace_all_uses_with(source, replace_graph_outputs=True)
-        self._editor.graph.remove(node, safe=True)
-        self._count += 1
 
     # -- operators behind moves ---------------------------------------------------------------------------------------
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -12,21 +11,19 @@ import onnx_ir as ir
 from onnxdiana import graph, numerics
 from onnxdiana.graph import Emitter
 from onnxdiana.numerics import Rounding
-from onnxdiana.rules.ops.base import Array, Codes, Operator, T
+from onnxdiana.rules.ops.base import Array, Codes, HalfUp, T, window
 
 BITS = 16
 """The factors are whole multiples of ``2**-16``."""
 
 
-class AveragePool(Operator):
+class AveragePool(HalfUp):
     """``acc[p] = (sum of q_x under the window) * rint(2**16 / n_p) + offset`` at exponent ``e_x - 16``.
 
-    ``n_p`` is the number of elements of the map under the window at position p. In the integer graph the attribute
-    ``offset`` is half a step of the output, so that the floor shift rounds half up.
+    ``n_p`` is the number of elements of the map under the window at position p.
     """
 
     op_type = "AveragePool"
-    requantizes = True
 
     def obstacles(self, node: ir.Node) -> Iterator[str]:
         """Explicit pads; the other forms are convolutions."""
@@ -38,17 +35,9 @@ class AveragePool(Operator):
             yield ("its window is too large, the size of the map is not known, or it has more than three axes; use a "
                    "smaller window, and static shapes")
 
-    def ties(self, node: ir.Node) -> tuple[ir.Value, ...]:
-        """None: the output has an exponent of its own."""
-        return ()
-
     def scale_bits(self, node: ir.Node) -> int:
         """Those of the factors."""
         return BITS
-
-    def rounding(self, shift: int) -> dict[str, int]:
-        """The offset."""
-        return {"offset": numerics.half(shift)}
 
     def macs(self, node: ir.Node) -> int:
         """One an element under a window."""
@@ -57,15 +46,15 @@ class AveragePool(Operator):
     def bound(self, node: ir.Node, inputs: Sequence[Codes]) -> int:
         """The largest sum times factor of any position, and the offset."""
         count, factor = _windows(node)
-        return int((count * factor).max()) * super().bound(node, inputs) + int(graph.attribute(node, "offset", 0))
+        return int((count * factor).max()) * super().bound(node, inputs) + self.offset(node)
 
     def evaluate(self, node: ir.Node, inputs: Sequence[Array], rounding: Rounding) -> Array:
         """Exact sums in int64, times the factors; the offset belongs to the floor alone."""
-        channels = inputs[0].shape[1]
-        ones = np.ones((channels, 1, *graph.attribute(node, "kernel_shape")), np.int8)
-        total = numerics.convolve(inputs[0], ones, bound=128 * ones[0].size, group=channels, **_geometry(node))
-        offset = graph.attribute(node, "offset", 0) if rounding == "floor" else 0
-        return np.asarray(total * _windows(node)[1] + offset)
+        channels, kernel = inputs[0].shape[1], graph.attribute(node, "kernel_shape")
+        ones = np.ones((channels, 1, *kernel), np.int8)
+        total = numerics.convolve(inputs[0], ones, bound=128 * ones[0].size, group=channels,
+                                  **window(node, len(kernel)))
+        return np.asarray(total * _windows(node)[1] + self.offset(node, rounding))
 
     def emit_integer(self, node: ir.Node, inputs: Sequence[T], output: str, emitter: Emitter[T]) -> T:
         """ConvInteger with ones, one group a channel; Mul by the int32 factors, Add of the offset."""
@@ -73,13 +62,9 @@ class AveragePool(Operator):
         kernel = graph.attribute(node, "kernel_shape")
         ones = emitter.constant(f"{output}.ones", np.ones((channels, 1, *kernel), np.int8))
         total = emitter.add("ConvInteger", [inputs[0], ones], f"{output}.sum", kernel_shape=kernel, group=channels,
-                            **_geometry(node))
+                            **window(node, len(kernel)))
         factor = emitter.constant(f"{output}.factor", _windows(node)[1].astype(np.int32))
-        offset = graph.attribute(node, "offset", 0)
-        if not offset:
-            return emitter.add("Mul", [total, factor], output)
-        product = emitter.add("Mul", [total, factor], f"{output}.product")
-        return emitter.add("Add", [product, emitter.constant(f"{output}.offset", np.array(offset, np.int32))], output)
+        return self.emit_product(node, [total, factor], output, emitter)
 
     def htvm_obstacles(self, node: ir.Node) -> Iterator[str]:
         """HTVM's AveragePool sums in int8, and the dialect has no factor a position."""
@@ -87,17 +72,10 @@ class AveragePool(Operator):
                "padding=0, or count_include_pad=True (a convolution then)")
 
 
-def _geometry(node: ir.Node) -> dict[str, Any]:
-    """Strides, pads and dilations, with ONNX's defaults filled in."""
-    n = len(graph.attribute(node, "kernel_shape"))
-    return {"strides": graph.attribute(node, "strides", [1] * n), "pads": graph.attribute(node, "pads", [0] * 2 * n),
-            "dilations": graph.attribute(node, "dilations", [1] * n)}
-
-
 def _windows(node: ir.Node) -> tuple[Array, Array]:
     """Number of elements under every window, and the factor it gives: (1, 1, *out), int64."""
     kernel, size = graph.attribute(node, "kernel_shape"), graph.sample_shape(node.inputs[0])[1:]  # type: ignore[arg-type]
-    form, n, count = _geometry(node), len(kernel), np.ones((), np.int64)
+    form, n, count = window(node, len(kernel)), len(kernel), np.ones((), np.int64)
     for i in range(n):  # of an axis by itself: the number of a window's places on the map
         last = size[i] + form["pads"][i] + form["pads"][n + i] - (kernel[i] - 1) * form["dilations"][i] - 1
         starts = np.arange(0, last + 1, form["strides"][i]) - form["pads"][i]

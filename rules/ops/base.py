@@ -147,14 +147,42 @@ class Operator:
         return emitter.add(node.op_type, feed, output, **graph.attributes(node))
 
 
-class Linear(Operator):
-    """Conv and Gemm: a sum of products with constant weights, plus a bias per output channel, then a requantizer."""
+class Scaled(Operator):
+    """An operator whose output has an exponent of its own."""
 
     requantizes = True
 
     def ties(self, node: ir.Node) -> tuple[ir.Value, ...]:
-        """None: the output has an exponent of its own."""
+        """None."""
         return ()
+
+
+class HalfUp(Scaled):
+    """A product that carries half a step of the output, so that the floor shift rounds half up.
+
+    It is the attribute ``offset`` of the node of the integer graph.
+    """
+
+    def rounding(self, shift: int) -> dict[str, int]:
+        """The offset."""
+        return {"offset": numerics.half(shift)}
+
+    @staticmethod
+    def offset(node: ir.Node, rounding: Rounding = "floor") -> int:
+        """Half a step; it belongs to the floor alone."""
+        return int(graph.attribute(node, "offset", 0)) if rounding == "floor" else 0
+
+    def emit_product(self, node: ir.Node, factors: Sequence[T], output: str, emitter: Emitter[T]) -> T:
+        """Mul of int32 tensors, Add of the offset."""
+        if not self.offset(node):
+            return emitter.add("Mul", list(factors), output)
+        product = emitter.add("Mul", list(factors), f"{output}.product")
+        half = emitter.constant(f"{output}.offset", np.array(self.offset(node), np.int32))
+        return emitter.add("Add", [product, half], output)
+
+
+class Linear(Scaled):
+    """Conv and Gemm: a sum of products with constant weights, plus a bias per output channel, then a requantizer."""
 
     def weight(self, node: ir.Node) -> ir.Value | None:
         """Second input."""
@@ -201,6 +229,13 @@ def insert_behind(
         for index in [i for i, v in enumerate(reader.inputs) if v is value]:
             reader.replace_input_with(index, result)
     return result
+
+
+def window(node: ir.Node, axes: int) -> dict[str, Any]:
+    """Strides, pads and dilations of a Conv or pooling node over so many axes, with ONNX's defaults filled in."""
+    return {"strides": graph.attribute(node, "strides", [1] * axes),
+            "pads": graph.attribute(node, "pads", [0] * 2 * axes),
+            "dilations": graph.attribute(node, "dilations", [1] * axes)}
 
 
 def bias_shape(rank: int) -> tuple[int, ...]:

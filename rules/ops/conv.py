@@ -12,18 +12,13 @@ import onnx_ir as ir
 from onnxdiana import graph, numerics
 from onnxdiana.graph import Emitter
 from onnxdiana.numerics import Rounding
-from onnxdiana.rules.ops.base import Array, Linear, T, bias_shape
+from onnxdiana.rules.ops.base import Array, Linear, T, bias_shape, window
 
 
 def geometry(node: ir.Node) -> dict[str, Any]:
     """Strides, pads, dilations and group of a node, with ONNX's defaults filled in."""
     rank = graph.required_constant(node.inputs[1]).ndim - 2
-    return {
-        "strides": graph.attribute(node, "strides", [1] * rank),
-        "pads": graph.attribute(node, "pads", [0] * 2 * rank),
-        "dilations": graph.attribute(node, "dilations", [1] * rank),
-        "group": graph.attribute(node, "group", 1),
-    }
+    return {**window(node, rank), "group": graph.attribute(node, "group", 1)}
 
 
 class Conv(Linear):

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from onnxdiana import graph, numerics
 from onnxdiana.graph import Emitter
 from onnxdiana.numerics import Rounding
-from onnxdiana.rules.ops.base import Array, Operator, T
+from onnxdiana.rules.ops.base import Array, Operator, T, window
 
 
 class MaxPool(Operator):
@@ -47,14 +47,7 @@ class MaxPool(Operator):
 def _geometry(node: ir.Node) -> dict[str, Any]:
     """Arguments of :func:`numerics.max_pool`, with ONNX's defaults filled in."""
     kernel = graph.attribute(node, "kernel_shape")
-    n = len(kernel)
-    return {
-        "kernel": kernel,
-        "strides": graph.attribute(node, "strides", [1] * n),
-        "pads": graph.attribute(node, "pads", [0] * 2 * n),
-        "dilations": graph.attribute(node, "dilations", [1] * n),
-        "ceil_mode": bool(graph.attribute(node, "ceil_mode", 0)),
-    }
+    return {"kernel": kernel, **window(node, len(kernel)), "ceil_mode": bool(graph.attribute(node, "ceil_mode", 0))}
 
 
 def _floor_form(node: ir.Node) -> dict[str, Any]:

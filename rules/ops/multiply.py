@@ -9,20 +9,16 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from onnxdiana import graph, numerics
+from onnxdiana import graph
 from onnxdiana.graph import Emitter
 from onnxdiana.numerics import Rounding
-from onnxdiana.rules.ops.base import Array, Codes, Operator, T
+from onnxdiana.rules.ops.base import Array, Codes, HalfUp, T
 
 
-class Mul(Operator):
-    """``acc = q_a * q_b + offset`` at exponent ``e_a + e_b``; one operand may have axes of size 1.
-
-    In the integer graph the attribute ``offset`` is half a step of the output, so that the floor shift rounds half up.
-    """
+class Mul(HalfUp):
+    """``acc = q_a * q_b + offset`` at exponent ``e_a + e_b``; one operand may have axes of size 1."""
 
     op_type = "Mul"
-    requantizes = True
 
     def pointwise(self, node: ir.Node) -> bool:
         """Of one tensor where the other operand is a constant, or a function of the same tensor."""
@@ -55,14 +51,6 @@ class Mul(Operator):
         """Both operands."""
         return self.codes(node)
 
-    def rounding(self, shift: int) -> dict[str, int]:
-        """The offset."""
-        return {"offset": numerics.half(shift)}
-
-    def ties(self, node: ir.Node) -> tuple[ir.Value, ...]:
-        """None: exponents of factors add up."""
-        return ()
-
     def macs(self, node: ir.Node) -> int:
         """One an output element."""
         return math.prod(graph.sample_shape(node.outputs[0]))
@@ -70,21 +58,16 @@ class Mul(Operator):
     def bound(self, node: ir.Node, inputs: Sequence[Codes]) -> int:
         """Product of both magnitudes, and the offset."""
         first, second = (max(abs(lo), abs(hi)) for lo, hi in inputs)
-        return first * second + int(graph.attribute(node, "offset", 0))
+        return first * second + self.offset(node)
 
     def evaluate(self, node: ir.Node, inputs: Sequence[Array], rounding: Rounding) -> Array:
         """Product in int64; the offset belongs to the floor alone."""
-        offset = graph.attribute(node, "offset", 0) if rounding == "floor" else 0
-        return np.asarray(inputs[0].astype(np.int64) * inputs[1] + offset)
+        return np.asarray(inputs[0].astype(np.int64) * inputs[1] + self.offset(node, rounding))
 
     def emit_integer(self, node: ir.Node, inputs: Sequence[T], output: str, emitter: Emitter[T]) -> T:
         """Both operands to int32, Mul, Add of the offset."""
         wide = [emitter.add("Cast", [x], f"{output}.operand", to=int(ir.DataType.INT32)) for x in inputs]
-        offset = graph.attribute(node, "offset", 0)
-        if not offset:
-            return emitter.add("Mul", wide, output)
-        product = emitter.add("Mul", wide, f"{output}.product")
-        return emitter.add("Add", [product, emitter.constant(f"{output}.offset", np.array(offset, np.int32))], output)
+        return self.emit_product(node, wide, output, emitter)
 
     def htvm_obstacles(self, node: ir.Node) -> Iterator[str]:
         """The dialect multiplies tensors by constants only."""

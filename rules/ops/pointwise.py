@@ -10,13 +10,11 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxdiana import graph
-from onnxdiana.rules.ops.base import Array, Operator
+from onnxdiana.rules.ops.base import Array, Scaled
 
 
-class Function(Operator):
+class Function(Scaled):
     """A function of its first input; the others are constants."""
-
-    requantizes = True
 
     def __init__(self, op_type: str, formula: Callable[..., Any], image: tuple[float, float] = (-math.inf, math.inf),
                  **attributes: Any) -> None:
@@ -39,20 +37,14 @@ class Function(Operator):
             yield ("its parameters must be constants of one value, or of one a channel on axis 1; others have no table "
                    "of codes")
 
-    def ties(self, node: ir.Node) -> tuple[ir.Value, ...]:
-        """None: the output has an exponent of its own."""
-        return ()
-
     def real(self, node: ir.Node, inputs: Sequence[Any]) -> Array:
         """The formula."""
         given = {name: graph.attribute(node, name, default) for name, default in self._attributes.items()}
         return np.asarray(self._formula(*inputs, **given))
 
 
-class Arithmetic(Operator):
+class Arithmetic(Scaled):
     """An operator of two or more numbers that is quantized as part of a function of one tensor only."""
-
-    requantizes = True
 
     def __init__(self, op_type: str, formula: Callable[..., Any], advice: str, *, affine: bool = False) -> None:
         """Args: affine: with a constant as its second operand, a layer can take it in."""
@@ -71,10 +63,6 @@ class Arithmetic(Operator):
         """Met only outside such a function."""
         if graph.dims(node.outputs[0]) is not None:  # else the fault is another node's
             yield self._advice
-
-    def ties(self, node: ir.Node) -> tuple[ir.Value, ...]:
-        """None: the output has an exponent of its own."""
-        return ()
 
     def real(self, node: ir.Node, inputs: Sequence[Any]) -> Array:
         """The formula."""

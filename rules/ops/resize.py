@@ -12,6 +12,9 @@ from onnxdiana.graph import Emitter
 from onnxdiana.numerics import Rounding
 from onnxdiana.rules.ops.base import Array, Operator, T
 
+FORM = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+"""Attributes of the canonical form."""
+
 
 class Resize(Operator):
     """``y[n,c,i,j] = x[n,c,i div s,j div t]``; canonical: nearest, asymmetric, floor, constant scales."""
@@ -43,21 +46,18 @@ class Resize(Operator):
         """Resize on int8."""
         empty = emitter.constant(f"{output}.roi", np.zeros(0, np.float32))
         scales = emitter.constant(f"{output}.scales", np.array(_factors(node), np.float32))
-        return emitter.add("Resize", [inputs[0], empty, scales], output, **_FORM)
+        return emitter.add("Resize", [inputs[0], empty, scales], output, **FORM)
 
     def emit_htvm(self, node: ir.Node, inputs: Sequence[T], output: str, emitter: Emitter[T]) -> T:
         """Resize of opset 13 to constant sizes: a CPU operator."""
         empty = [emitter.constant(f"{output}.{role}", np.zeros(0, np.float32)) for role in ("roi", "scales")]
         sizes = np.array([1, *graph.sample_shape(node.outputs[0])], np.int64)
-        return emitter.add("Resize", [inputs[0], *empty, emitter.constant(f"{output}.sizes", sizes)], output, **_FORM)
+        return emitter.add("Resize", [inputs[0], *empty, emitter.constant(f"{output}.sizes", sizes)], output, **FORM)
 
     def htvm_obstacles(self, node: ir.Node) -> Iterator[str]:
         """TVM's resize2d."""
         if len(graph.sample_shape(self.codes(node)[0])) != 3:
             yield "HTVM resizes 2-d maps only; write it as a 2-d map with an axis of size 1"
-
-
-_FORM = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
 
 
 def _factors(node: ir.Node) -> list[int]:

@@ -10,10 +10,10 @@ import onnx_ir as ir
 from onnxdiana import graph
 from onnxdiana.graph import Emitter
 from onnxdiana.numerics import Rounding
-from onnxdiana.rules.ops.base import Array, Codes, Operator, T, bias_shape
+from onnxdiana.rules.ops.base import Array, Codes, Scaled, T, bias_shape
 
 
-class Table(Operator):
+class Table(Scaled):
     """``acc[n,c] = table[c][q[n,c] + 128]``, at the output's exponent; second input (1 or C, 256).
 
     The attribute ``function`` tells people what is in it.
@@ -21,12 +21,7 @@ class Table(Operator):
 
     op_type = "Table"
     internal = True
-    requantizes = True
     own_exponent = True
-
-    def ties(self, node: ir.Node) -> tuple[ir.Value, ...]:
-        """None: the output has an exponent of its own."""
-        return ()
 
     def bound(self, node: ir.Node, inputs: Sequence[Codes]) -> int:
         """Largest entry."""
