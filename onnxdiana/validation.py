@@ -12,9 +12,10 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from onnxdiana import dialect, reference
+from onnxdiana import reference
 from onnxdiana.exporting.htvm import INPUT, handed_over, tensor_names
 from onnxdiana.graph import name_of
+from onnxdiana.handoff import interpreter
 from onnxdiana.integers import code_name
 from onnxdiana.layers import Network
 from onnxdiana.numerics import FLOAT32_EXACT
@@ -128,7 +129,7 @@ def _run_htvm(
     runner = Runner(htvm, [*codes, final]) if exact else None
     for i in range(len(x)):
         feed = {INPUT: x[i:i + 1]}
-        found = dialect.run(htvm, feed, fetch=codes) if runner is None else runner.run(feed)
+        found = interpreter.run(htvm, feed, fetch=codes) if runner is None else runner.run(feed)
         rows.append({**found, outputs[0]: found[final]})
     judge = "onnxruntime" if exact else "int32 interpreter"
     return judge, {name: np.concatenate([r[name] for r in rows]) for name in rows[0]}

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxdiana import dialect, graph, numerics, reference, spec, targets
+from onnxdiana import graph, numerics, reference, spec, targets
 from onnxdiana.exporting.artifacts import Spellings, spell
 from onnxdiana.exporting.htvm import INPUT, handed_over, tensor_names
 from onnxdiana.graph import name_of
+from onnxdiana.handoff import interpreter
 from onnxdiana.integers import Parameters, complete_table, integerize
 from onnxdiana.layers import Network, network
 from onnxdiana.loading import OPSET
@@ -292,7 +293,7 @@ def _agree_handed_over(case: Case, x: Array, expected: Mapping[str, Array], tens
     for i in range(len(x)):
         one = {name: expected[name][i:i + 1] for name in (*tensors, output)}
         feed = {INPUT: x[i:i + 1]}
-        found = dialect.run(proto, feed, tensors)
+        found = interpreter.run(proto, feed, tensors)
         assert all(found[name].dtype == np.int8 for name in tensors)
         assert_equal(one, found | {output: found[final]}, [*tensors, output], f"the dialect, sample {i}")
         if runner is not None:

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from integer_graphs import RELU, SIGNED, Case, Codes, GraphBuilder, agree, networks
 from onnx import TensorProto, numpy_helper
 
-from onnxdiana import dialect
 from onnxdiana.exporting.htvm import (
     INPUT,
     handed_over,
@@ -20,6 +19,7 @@ from onnxdiana.exporting.htvm import (
     input_permutation,
     tensor_names,
 )
+from onnxdiana.handoff import interpreter
 
 OPERATORS = {"Add", "Conv", "Div", "Flatten", "Floor", "Gemm", "GlobalAveragePool", "Max", "MaxPool", "Min", "Pad",
              "Relu", "Reshape", "Slice", "Transpose"}
@@ -299,7 +299,7 @@ def test_every_obstacle_at_once() -> None:
 def test_the_interpreter_takes_what_is_written(case: Case, model: onnx.ModelProto) -> None:
     """It refuses whatever it does not know."""
     x = np.zeros((1, 3, 8, 8), np.float32)
-    found = dialect.run(model, {INPUT: x}, tensor_names(case.integer))
+    found = interpreter.run(model, {INPUT: x}, tensor_names(case.integer))
     assert {array.dtype for name, array in found.items() if name != "y"} == {np.dtype(np.int8)}
 
 

@@ -15,8 +15,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxdiana import dialect
 from onnxdiana.errors import CalibrationError, HandoffError
+from onnxdiana.handoff import interpreter
 
 
 class Builder:
@@ -92,7 +92,7 @@ def in_onnxruntime(model: onnx.ModelProto, x: np.ndarray, names: list[str]) -> d
 
 def same_as_onnxruntime(model: onnx.ModelProto, x: np.ndarray) -> None:
     names = codes_of(model)
-    expected, found = in_onnxruntime(model, x, names), dialect.run(model, {"input": x}, names)
+    expected, found = in_onnxruntime(model, x, names), interpreter.run(model, {"input": x}, names)
     for name in names:
         assert found[name].dtype == np.int8, name
         np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
@@ -112,7 +112,7 @@ def test_reproduces_the_original_toolkits_vectors():
     folder = Path(os.environ["ONNXDIANA_ZOO"]) / "original_export"
     model = onnx.load(folder / "resnet8.onnx")
     clipped = [n.output[0] for n in model.graph.node if n.op_type == "Min"]
-    found = dialect.run(model, {"input": np.load(folder / "input.npy")}, clipped)
+    found = interpreter.run(model, {"input": np.load(folder / "input.npy")}, clipped)
     vectors = sorted(folder.glob("intermediate_*.npy"))
     assert vectors
     for path in vectors:
@@ -274,7 +274,7 @@ def test_floats_move_behind_the_dequantizer(tail, shape):
     build = Builder(3, 4, 3)
     model = build.model(build.clip("y", "input", 0.25), *shape, divisor=2.0**-100, tail=tail)
     x = np.random.default_rng(8).normal(-10, 10, (1, 3, 4, 3)).astype(np.float32)
-    found = dialect.run(model, {"input": x})["output"]
+    found = interpreter.run(model, {"input": x})["output"]
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, in_onnxruntime(model, x, [])["output"])
 
@@ -290,7 +290,7 @@ def dense(weight: np.ndarray, bias: np.ndarray, shift: int) -> onnx.ModelProto:
 
 
 def codes(model: onnx.ModelProto, x: np.ndarray, name: str = "y") -> list[int]:
-    return dialect.run(model, {"input": x.astype(np.float32)}, [name])[name].reshape(-1).tolist()
+    return interpreter.run(model, {"input": x.astype(np.float32)}, [name])[name].reshape(-1).tolist()
 
 
 def test_beyond_float32_the_sums_stay_exact():
@@ -318,7 +318,7 @@ def test_beyond_float32_a_conv_stays_exact():
     build = Builder(512, 4, 4)
     acc = build.linear("Conv", "acc", build.clip("entry", "input", None), weight, np.zeros(8))
     model = build.model(build.clip("y", acc, 2.0**20), 8, 2, 2)
-    found = dialect.run(model, {"input": x.astype(np.float32)}, ["acc", "y"])
+    found = interpreter.run(model, {"input": x.astype(np.float32)}, ["acc", "y"])
     assert found["acc"].dtype == np.int32
     np.testing.assert_array_equal(found["acc"][0], expected)
     np.testing.assert_array_equal(found["y"][0], expected >> 20)
@@ -370,7 +370,7 @@ def test_the_input_is_quantized_in_float(divisor, x, expected):
 def test_the_output_is_dequantized():
     build = Builder(2)
     model = build.model(build.clip("y", "input", None), 2, divisor=2.0**6)
-    found = dialect.run(model, {"input": np.array([[-7, 5]], np.float32)})
+    found = interpreter.run(model, {"input": np.array([[-7, 5]], np.float32)})
     assert list(found) == ["output"]
     np.testing.assert_array_equal(found["output"], np.array([[-7 / 64, 5 / 64]], np.float32))
 
@@ -394,7 +394,7 @@ def test_products_alone_can_leave_int32():
 def test_only_tensors_of_the_graph_are_fetched():
     model = dense(np.ones((1, 1)), np.zeros(1), 0)
     with pytest.raises(HandoffError, match="'nothing'"):
-        dialect.run(model, {"input": np.zeros((1, 1), np.float32)}, ["nothing"])
+        interpreter.run(model, {"input": np.zeros((1, 1), np.float32)}, ["nothing"])
 
 
 @pytest.mark.parametrize("feed", [
@@ -404,11 +404,11 @@ def test_only_tensors_of_the_graph_are_fetched():
 ], ids=["nothing", "name", "batch", "float64", "nan", "extra"])
 def test_a_feed_that_does_not_fit(feed):
     with pytest.raises(CalibrationError, match="input"):
-        dialect.run(dense(np.ones((1, 1)), np.zeros(1), 0), feed)
+        interpreter.run(dense(np.ones((1, 1)), np.zeros(1), 0), feed)
 
 
 def test_it_shares_no_code_with_the_exporter():
-    tree = ast.parse(Path(dialect.__file__).read_text())
+    tree = ast.parse(Path(interpreter.__file__).read_text())
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module or "." for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     own = {name for name in imported if name.partition(".")[0] not in sys.stdlib_module_names}
@@ -746,7 +746,7 @@ def test_refusals(mutate, message):
     model = base()
     mutate(model)
     with pytest.raises(HandoffError, match=message):
-        dialect.run(model, {"input": np.zeros((1, 2, 6, 6), np.float32)})
+        interpreter.run(model, {"input": np.zeros((1, 2, 6, 6), np.float32)})
 
 
 ARITY = {"Conv": (2, 3), "Gemm": (2, 3), "Add": (2, 2), "Div": (2, 2), "Floor": (1, 1), "Max": (2, 2), "Min": (2, 2),
@@ -763,7 +763,7 @@ def test_too_few_and_too_many_inputs_are_refused(op_type):
         node.input[:] = [*node.input, *["a.hi"] * most][:count]
         unread = "|found 0 readers" if count == 0 else ""  # what is in front may be refused first
         with pytest.raises(HandoffError, match=f"{op_type} -> '{node.output[0]}': found {count} inputs{unread}"):
-            dialect.run(model, {"input": np.zeros((1, 2, 6, 6), np.float32)})
+            interpreter.run(model, {"input": np.zeros((1, 2, 6, 6), np.float32)})
 
 
 @pytest.mark.parametrize(("output", "names"), [

@@ -1,0 +1,1 @@
+"""Where a device's dump departs from the vectors, and the likeliest cause."""
