@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from onnxdiana import graph, spec
 from onnxdiana.errors import ModelError, SpecViolation
 from onnxdiana.graph import Namer
-from onnxdiana.integers import ACCUMULATOR, QUANTIZED
+from onnxdiana.integers import QUANTIZED
 from onnxdiana.loading import OPSET
 from onnxdiana.rules.canonicalize import RULES, auto_pad, pad_axes
 from onnxdiana.rules.canonicalize.base import Rule, is_operator
+from onnxdiana.rules.ops.base import ACCUMULATOR
 from onnxdiana.runtime import Batch, Runner
 from onnxdiana.shapes import infer_shapes
 

@@ -52,6 +52,25 @@ def parser() -> argparse.ArgumentParser:
     quantize.add_argument("--batch", type=int, metavar="N",
                           help="samples read at a time (default 64); results do not depend on it")
     quantize.add_argument("--seed", type=int, metavar="N", help="of synthetic and random inputs (default 0)")
+    handover = quantize.add_argument_group("the hand-over graph for HTVM (docs/output.md)")
+    handover.add_argument("--silicon", choices=("safe", "fast"),
+                          help="safe (default): ReLU behind an Add on the CPU; fast: fused, which silicon does not run")
+    handover.add_argument("--zero-taps", choices=("auto", "always", "never"),
+                          help="larger kernels with zero taps where the accelerator takes a convolution only so; auto "
+                               "(default): where the latency estimate says that it pays")
+    handover.add_argument("--concat", choices=("convs", "refuse"),
+                          help="convs (default): Concat as the Add of layers with rows of zeros; refuse: no htvm/")
+    handover.add_argument("--zero-bias", action=argparse.BooleanOptionalAction,
+                          help="write biases that are all zero, without which nothing is accelerated (default: yes)")
+    handover.add_argument("--pad-outputs", action=argparse.BooleanOptionalAction,
+                          help="more outputs for a classifier that is accelerated only so, 10 to 12, in every model")
+    handover.add_argument("--handoff-opset", type=int, choices=(10, 13), help="default: 13")
+    handover.add_argument("--io", choices=("float", "int8"),
+                          help="float (default): the graph quantizes its input; int8: it takes codes")
+    handover.add_argument("--annotate", choices=("none", "dory"), help="dory: an annotated twin besides, in dory/")
+    handover.add_argument("--vectors", type=int, metavar="N", help="samples with vectors (default 1)")
+    handover.add_argument("--require-handoff", action="store_true",
+                          help="exit status 1 where htvm/ is not written, or HTVM would not take it")
     quantize.add_argument("--force", action="store_true", help="move a folder that onnxdiana did not write aside")
 
     inspect = commands.add_parser(
@@ -71,7 +90,24 @@ def parser() -> argparse.ArgumentParser:
     validate.add_argument("folder", metavar="DIR")
     validate.add_argument("--data", metavar="DATA", help="samples to run; default: those stored in DIR")
 
-    for command in (quantize, inspect, validate):
+    handoff = commands.add_parser(
+        "handoff", allow_abbrev=False, help="whether HTVM takes the hand-over file, and what runs where",
+        epilog="Exit status 1 where HTVM would not compile the file, or compute something else.")
+    handoff.add_argument("path", metavar="DIR|FILE.onnx",
+                         help="folder that quantize wrote, its htvm folder, or any .onnx with what stands beside it")
+
+    compare = commands.add_parser(
+        "compare", allow_abbrev=False, help="where a device's dump departs from the vectors, and the likeliest cause",
+        epilog="DUMP: an .npy, raw int8 bytes (.bin), a text of numbers (.txt, .csv, .log, .h), or a folder with a "
+               "file a tensor, called intermediate_<i>, output, or by the tensor. Exit status 1 where something "
+               "departs.")
+    compare.add_argument("folder", metavar="DIR")
+    compare.add_argument("dump", metavar="DUMP")
+    compare.add_argument("--tensor", metavar="NAME", help="which one a file holds; default: told by its name or size")
+    compare.add_argument("--sample", type=int, metavar="K",
+                         help="of which vectors; default: 0, or each folder of DUMP called by a number")
+
+    for command in (quantize, inspect, validate, handoff, compare):
         command.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
         command.add_argument("-q", "--quiet", action="store_true", help="say nothing on stderr but errors")
     return top
@@ -153,7 +189,10 @@ def _quantize(options: argparse.Namespace) -> tuple[int, str]:
                                    force=options.force, quiet=options.quiet)
     for note in text.notes(result):
         say(note)
-    return EXIT_OK, text.as_json(result) if options.json else text.table(result)
+    handed = result.summary["handoff"]
+    refused = not handed["written"] or any(finding["code"].startswith("E") for finding in handed["findings"])
+    status = EXIT_CHECK if options.require_handoff and refused else EXIT_OK
+    return status, text.as_json(result) if options.json else text.table(result)
 
 
 def _inspect(options: argparse.Namespace) -> tuple[int, str]:
@@ -184,6 +223,24 @@ def _validate(options: argparse.Namespace) -> tuple[int, str]:
     return EXIT_OK if report.ok else EXIT_CHECK, text.report_json(report) if options.json else text.report(report)
 
 
+def _handoff(options: argparse.Namespace) -> tuple[int, str]:
+    with _imports():
+        from onnxdiana.handoff.check import check
+        from onnxdiana.report import handoff
+
+    found = check(options.path)
+    return EXIT_OK if found.ok else EXIT_CHECK, handoff.as_json(found) if options.json else handoff.table(found)
+
+
+def _compare(options: argparse.Namespace) -> tuple[int, str]:
+    with _imports():
+        from onnxdiana.compare import compare
+        from onnxdiana.report import comparison
+
+    found = compare(options.folder, options.dump, tensor=options.tensor, sample=options.sample)
+    return EXIT_OK if found.ok else EXIT_CHECK, comparison.as_json(found) if options.json else comparison.text(found)
+
+
 def _print(result: str) -> None:
     """To stdout; a reader who has seen enough ('| head -1') is no error."""
     from onnxdiana.errors import OutputError
@@ -206,4 +263,5 @@ def _silent(line: str) -> None:
     del line
 
 
-_COMMANDS = {"quantize": _quantize, "inspect": _inspect, "validate": _validate}
+_COMMANDS = {"quantize": _quantize, "inspect": _inspect, "validate": _validate, "handoff": _handoff,
+             "compare": _compare}

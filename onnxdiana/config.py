@@ -15,6 +15,11 @@ from onnxdiana.errors import ConfigError
 
 RECOVERIES = ("none", "fast")
 CORES = ("auto", "digital", "cpu")
+CHOICES: Mapping[str, tuple[Any, ...]] = {
+    "recover": RECOVERIES, "core": CORES, "silicon": ("safe", "fast"), "zero_taps": ("auto", "always", "never"),
+    "concat": ("convs", "refuse"), "io": ("float", "int8"), "annotate": ("none", "dory"), "handoff_opset": (13, 10),
+}
+"""What an option takes, the default first."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,26 @@ class Config:
     input."""
     rules: str | None = None
     """A Python file of rewrite rules that run before ours."""
+    silicon: str = "safe"
+    """In the hand-over graph. ``safe``: a ReLU behind an Add is an operator of its own, on the CPU. ``fast``: it is
+    the requantizer's lower bound, which the accelerator does not execute."""
+    zero_taps: str = "auto"
+    """Larger kernels with taps of zero for convolutions that the accelerator takes only so. ``auto``: where the latency
+    estimate says that it pays."""
+    concat: str = "convs"
+    """``convs``: Concat as the Add of convolutions with rows of zeros. ``refuse``: no hand-over graph."""
+    zero_bias: bool = True
+    """Whether the hand-over graph's convolutions have a bias where all of it is zero."""
+    pad_outputs: bool = False
+    """More outputs for a classifier whose number of outputs the accelerator does not take, in every model."""
+    handoff_opset: int = 13
+    """Of the hand-over graph: 13 or 10."""
+    io: str = "float"
+    """Of the hand-over graph's input. ``int8``: codes, without a quantizer."""
+    annotate: str = "none"
+    """``dory``: the hand-over graph once more, with DORY's annotations."""
+    vectors: int = 1
+    """Samples with vectors; the first ones' stand beside the hand-over graph."""
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -44,11 +69,14 @@ class Config:
         Raises:
             ConfigError: names the option and what it takes.
         """
-        for name, allowed in (("recover", RECOVERIES), ("core", CORES)):
+        for name, allowed in CHOICES.items():
             value = getattr(self, name)
-            if value not in allowed:
-                raise ConfigError(f"{name}: {value!r} is not known; it takes {', '.join(allowed)}")
-        for name, least in (("batch", 1), ("seed", 0)):
+            if isinstance(value, bool) or value not in allowed:
+                raise ConfigError(f"{name}: {value!r} is not known; it takes {', '.join(map(str, allowed))}")
+        for name in ("zero_bias", "pad_outputs"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name}: {getattr(self, name)!r}; it takes true or false")
+        for name, least in (("batch", 1), ("seed", 0), ("vectors", 1)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ConfigError(f"{name}: {value!r}; it takes a whole number of at least {least}")

@@ -55,6 +55,10 @@ class HandoffError(OnnxDianaError):
     """The hand-over graph is outside the dialect that the HTVM compiler takes."""
 
 
+class DumpError(OnnxDianaError):
+    """A dump cannot be read, holds no numbers, or fits no tensor of the network."""
+
+
 class SpecViolation(Exception):
     """A stage broke the contract of the next one: a bug of ours, not of the user's model."""
 

@@ -5,17 +5,23 @@ Nothing is run: the model is loaded and canonicalized, and the target is asked a
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import onnx_ir as ir
 
 from onnxdiana import canonical, graph, loading, spec, tail, targets, user_rules
+from onnxdiana.choices import choose, written
 from onnxdiana.config import Config, checked
+from onnxdiana.costs import Estimate, cpu_floor
+from onnxdiana.costs.layers import activation_bytes
+from onnxdiana.forms import Kernel
 from onnxdiana.graph import name_of
-from onnxdiana.layers import Layer, network
+from onnxdiana.layers import Layer, Network, network
 from onnxdiana.rules.ops import Operator, operator
 from onnxdiana.targets import Obstacle, Target
 
@@ -45,6 +51,11 @@ class Line:
     """Every reason why not on the accelerator."""
     findings: tuple[str, ...] = ()
     """Every reason why it has no quantized form, each with what to use instead."""
+    estimate: Estimate | None = None
+    """Cycles, energy and memory on :attr:`core`; None where no model knows it, such as on the CPU."""
+    zero_taps: tuple[int, int] | None = None
+    """Height and width of the larger kernel, the taps beyond the model's zero, with which alone the accelerator takes
+    the layer; MACs and parameters are those without."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,10 @@ class Inspection:
     accelerator: str
     lines: tuple[Line, ...]
     """In execution order."""
+    activation_bytes: int | None
+    """Most bytes of int8 activations alive at once; None where something has no quantized form."""
+    memory: int | None
+    """Bytes that the target has for weights, activations and code; None where it does not tell."""
 
     @property
     def quantizable(self) -> bool:
@@ -106,6 +121,16 @@ class Inspection:
         return sum(line.weight_bytes for line in self.lines)
 
     @property
+    def memory_bytes(self) -> int | None:
+        """Least bytes of :attr:`memory` that the network takes, code left out."""
+        return None if self.activation_bytes is None else self.weight_bytes + self.activation_bytes
+
+    @property
+    def cpu_cycles(self) -> int:
+        """Cycles that the CPU takes at least, which no estimate has: :func:`onnxdiana.costs.cpu_floor`."""
+        return cpu_floor(self.macs_by_core[CPU])
+
+    @property
     def advice(self) -> tuple[Advice, ...]:
         """What moves most to the accelerator first; layers whose remedies differ only in numbers are one advice."""
         groups: dict[str, list[tuple[Line, str]]] = {}
@@ -126,7 +151,7 @@ def inspect(model: Any, config: Config | None = None) -> Inspection:
 
     Args:
         model: path of an ONNX file, an ``onnx.ModelProto`` or an ``onnx_ir.Model`` (not changed).
-        config: ``target``, ``input_shape`` and ``rules`` of it; cores are those of ``core="auto"``.
+        config: ``target``, ``input_shape``, ``rules`` and ``zero_taps`` of it; cores are those of ``core="auto"``.
 
     Raises:
         ModelError: the file or its interface is at fault. Operators without a quantized form raise nothing: they are
@@ -143,28 +168,34 @@ def inspect(model: Any, config: Config | None = None) -> Inspection:
         notes += tuple(f"rule '{rule}' applied at {places} place(s)" for rule, places in fired)
     form, applied = canonical.rewritten(original)
     findings = spec.obstacles(form.graph)
+    alive = None
     if findings:
-        lines = _lines(form, findings, target)
+        floating = tail.tail_nodes(form.graph)  # elsewhere it is split off
+        lines = _lines(network(form, floating.union(findings)), target, findings, floating)
     else:
         form, rest = tail.split(canonical.accepted(form, applied).model)
-        lines = _lines(form, {}, target) + [_floating(node) for node in (rest.model.graph if rest.model else ())]
+        view = network(form)
+        alive = activation_bytes(view)
+        kernels = choose(view, target, dataclasses.replace(config, core="auto")).forms.kernels
+        lines = _lines(view, target, kernels=kernels)
+        lines += [_floating(node) for node in (rest.model.graph if rest.model else ())]
     return Inspection(
         loaded.name, loaded.sha256, loaded.opset, loaded.producer, notes,
-        {name_of(v): graph.sample_shape(v) for v in form.graph.inputs}, target.name, target.accelerator, tuple(lines))
+        {name_of(v): graph.sample_shape(v) for v in form.graph.inputs}, target.name, target.accelerator, tuple(lines),
+        alive, target.memory)
 
 
-def _lines(model: ir.Model, findings: Mapping[ir.Node, Sequence[str]], target: Target) -> list[Line]:
-    floating = tail.tail_nodes(model.graph) if findings else set()  # elsewhere it is split off
-    view = network(model, floating.union(findings))
+def _lines(view: Network, target: Target, findings: Mapping[ir.Node, Sequence[str]] = MappingProxyType({}),
+           floating: Container[ir.Node] = (), kernels: Mapping[str, Kernel] = MappingProxyType({})) -> list[Line]:
     layers = {layer.node: layer for layer in view.layers}
     lines = []
-    for node in model.graph:
+    for node in view.model.graph:
         if node in findings:
             lines.append(_other(node, None, findings=tuple(findings[node])))
         elif node in floating:
             lines.append(_floating(node))
         elif node in layers:
-            lines.append(_layer(layers[node], target))
+            lines.append(_layer(layers[node], target, kernels.get(layers[node].name)))
         elif node not in view.fused:
             lines.append(_other(node, CPU, Obstacle(f"no accelerator form of {node.op_type}")))
     return lines
@@ -181,7 +212,7 @@ def _other(node: ir.Node, core: str | None, *obstacles: Obstacle, findings: tupl
     return Line(name_of(output), _type(node), _form(node), _shape(output), none, none, 0, core, obstacles, findings)
 
 
-def _layer(layer: Layer, target: Target) -> Line:
+def _layer(layer: Layer, target: Target, kernel: Kernel | None) -> Line:
     node, op = layer.node, layer.operator
     shape = _shape(layer.output)
     form = f"table of {layer.operation}" if layer.function is not None else _form(node, op)
@@ -192,9 +223,12 @@ def _layer(layer: Layer, target: Target) -> Line:
     weight_bytes = 0 if weight is None else weights + 4 * len(weight)
     if shape is None or any(_shape(value) is None for value in layer.inputs):  # behind a node that says nothing
         return Line(name_of(layer.output), layer.operation, form, shape, None, weights + biases, weight_bytes, None)
-    obstacles = tuple(target.judge(layer))
+    with written(layer, kernel) as handed:
+        obstacles = tuple(target.judge(handed))
+        core = CPU if obstacles else target.accelerator
+        estimate = target.estimated(handed, core)
     return Line(name_of(layer.output), layer.operation, form, shape, op.macs(node), weights + biases, weight_bytes,
-                CPU if obstacles else target.accelerator, obstacles)
+                core, obstacles, estimate=estimate, zero_taps=None if kernel is None else kernel.size)
 
 
 def _type(node: ir.Node) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +18,12 @@ from onnxdiana.graph import IrEmitter, name_of
 from onnxdiana.layers import Layer, Network
 from onnxdiana.loading import OPSET
 from onnxdiana.rules.ops import operator
-from onnxdiana.rules.ops.base import DOMAIN
+from onnxdiana.rules.ops.base import ACCUMULATOR, DOMAIN
 from onnxdiana.scales import ScaleTable
 from onnxdiana.targets import Target
 
-ACCUMULATOR, QUANTIZED = ".accumulator", ".quantized"
-"""What a layer's name and an interface's name get for the integer graph; canonicalization keeps these names free."""
+QUANTIZED = ".quantized"
+"""What an interface's name gets for the integer graph; canonicalization keeps these names free."""
 HANDOFF_INPUT = "input"
 """What the hand-over graph calls its input; old torch exporters call inner tensors so."""
 
@@ -210,8 +210,17 @@ def accumulator_bounds(integer: ir.Model) -> dict[str, int]:
     return bounds
 
 
-def complete_table(network: Network, table: ScaleTable, integer: ir.Model, target: Target, core: str) -> ScaleTable:
+def complete_table(
+    network: Network, table: ScaleTable, integer: ir.Model, target: Target, core: str,
+    accelerated: Container[str] = ()
+) -> ScaleTable:
     """The table with cores, roundings and the proven accumulator bounds of the final integer graph.
+
+    Args:
+        network, table, integer: the quantized network.
+        target: says which layers its accelerator takes.
+        core: ``cpu`` where it gets none.
+        accelerated: layers that it takes in another form (:mod:`onnxdiana.choices`).
 
     Raises:
         TargetError: an accumulator does not fit 32 bits.
@@ -226,6 +235,6 @@ def complete_table(network: Network, table: ScaleTable, integer: ir.Model, targe
         half_up = layer.operator.weight(layer.node) is not None or bool(layer.operator.rounding(1))
         layers[layer.name] = dataclasses.replace(
             old, accumulator_bound=bound, rounding="half_up" if half_up else "floor",
-            core="cpu" if core == "cpu" else target.core(layer),
+            core="cpu" if core == "cpu" else target.accelerator if layer.name in accelerated else target.core(layer),
         )
     return table.replace(layers=layers)

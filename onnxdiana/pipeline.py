@@ -25,9 +25,10 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from onnxdiana import canonical, graph, integers, loading, placement, sensitivity, targets
+from onnxdiana import canonical, choices, graph, integers, loading, padding, placement, sensitivity, targets
 from onnxdiana.calibration import Calibration, DataSource, InputSpec, calibrate, open_data, synthetic_data
 from onnxdiana.canonical import Canonical
+from onnxdiana.choices import Plan
 from onnxdiana.config import Config, checked
 from onnxdiana.errors import ConfigError, ModelError, SyntheticDataWarning, TargetError
 from onnxdiana.exporting.artifacts import Artifacts, write_artifacts
@@ -92,9 +93,12 @@ class Mapped:
     """Every layer has a core."""
 
     quantized: FakeQuantized
+    """With more outputs where that was asked for."""
     target: Target
     core: str
     """As asked for: ``auto``, ``digital`` or ``cpu``."""
+    plan: Plan
+    """How layers are written in the hand-over graph."""
 
 
 @dataclass(frozen=True)
@@ -234,14 +238,29 @@ def map_to_hardware(quantized: FakeQuantized, core: str | None = None) -> Mapped
     _expect(quantized, FakeQuantized, "fake_quantize")
     config = quantized.config if core is None else dataclasses.replace(quantized.config, core=core)
     target = targets.load(config.target)
+    if config.pad_outputs:
+        quantized = _padded(quantized, target)
+    plan = choices.choose(quantized.view, target, config)
     if config.core == "digital":
         left = [f"{graph.where(layer.node)}: {'; '.join(o.reason for o in found)}" for layer in quantized.view.layers
-                 if layer.operator.weight(layer.node) is not None and (found := target.judge(layer))]
+                 if layer.operator.weight(layer.node) is not None and layer.name not in plan.forms.kernels
+                 and (found := target.judge(layer))]
         if left:
             lines = "\n".join(f"  - {line}" for line in left)
             raise TargetError(f"core digital was asked for, and it does not take these layers:\n{lines}\n"
                               "use --core auto to leave them to the CPU")
-    return Mapped(quantized, target, config.core)
+    return Mapped(quantized, target, config.core, plan)
+
+
+def _padded(quantized: FakeQuantized, target: Target) -> FakeQuantized:
+    """With as many outputs as the accelerator wants, where that can be had."""
+    q = quantized
+    more = padding.missing_rows(q.view, q.prepared.tail, q.table, target)
+    if not isinstance(more, int):
+        return q
+    found = padding.pad(q.view, q.prepared.tail, q.table, q.parameters, q.fake, more)
+    return dataclasses.replace(q, prepared=dataclasses.replace(q.prepared, tail=found.tail), view=found.view,
+                               parameters=found.parameters, fake=found.fake)
 
 
 def integerize(mapped: Mapped) -> Quantized:
@@ -253,7 +272,7 @@ def integerize(mapped: Mapped) -> Quantized:
     _expect(mapped, Mapped, "map_to_hardware")
     q = mapped.quantized
     integer = integers.integerize(q.view, q.table, q.parameters)
-    table = integers.complete_table(q.view, q.table, integer, mapped.target, mapped.core)
+    table = integers.complete_table(q.view, q.table, integer, mapped.target, mapped.core, mapped.plan.forms.kernels)
     return Quantized(mapped, table, integer)
 
 
@@ -276,7 +295,7 @@ def export(
     facts = Facts(
         loaded=q.prepared.loaded, applied=q.prepared.canonical.applied, difference=q.difference,
         user_rules=q.prepared.user_rules, user_difference=q.prepared.user_difference,
-        calibration=q.calibration, pooling=q.pooling, target=quantized.mapped.target,
+        calibration=q.calibration, pooling=q.pooling, target=quantized.mapped.target, plan=quantized.mapped.plan,
         config=dataclasses.replace(q.config, core=quantized.mapped.core),
         evaluation=quantized.evaluation,
     )
@@ -293,7 +312,8 @@ def with_evaluation(quantized: Quantized, data: object) -> Quantized:
     _expect(quantized, Quantized, "integerize")
     q = quantized.mapped.quantized
     source = open_data(data, q.prepared.inputs)
-    return dataclasses.replace(quantized, evaluation=evaluate(q.view, q.prepared.tail, quantized.integer, source))
+    return dataclasses.replace(quantized, evaluation=evaluate(q.view, q.prepared.tail, quantized.table,
+                                                             quantized.integer, source))
 
 
 def quantize(

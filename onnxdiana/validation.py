@@ -12,7 +12,7 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from onnxdiana import reference
+from onnxdiana import padding, reference
 from onnxdiana.exporting.htvm import INPUT, handed_over, tensor_names
 from onnxdiana.graph import name_of
 from onnxdiana.handoff import interpreter
@@ -82,7 +82,7 @@ class Agreement:
 def agree(
     view: Network, table: ScaleTable, integer: ir.Model, samples: Arrays, *,
     integer_model: ir.Model | onnx.ModelProto, fake: ir.Model | onnx.ModelProto, htvm: onnx.ModelProto | None,
-    judged: int,
+    handed: Sequence[str], judged: int,
 ) -> Agreement:
     """Run float model and every spelling on some samples, and the reference on some of these.
 
@@ -91,36 +91,40 @@ def agree(
         integer: the integer graph, for the reference.
         samples: inputs by name; errors against the float model are measured on all of them.
         integer_model, fake, htvm: the spellings.
+        handed: tensors with codes in ``htvm``, the input's first.
         judged: the slower judges, reference and hand-over graph, run on at most so many of the samples, evenly.
     """
     codes = tensor_names(integer)
     outputs = [name_of(v) for v in integer.graph.outputs]
     some = few(samples, judged)
-    expected = reference.run(integer, some, [*codes, *outputs])
+    expected = reference.run(integer, some, list(dict.fromkeys([*codes, *handed, *outputs])))
     mismatches = []
     found = Runner(integer_model, [*codes, *outputs]).run(samples)
     mismatches.append(first_mismatch("model.int.onnx", expected, few(found, judged), [*codes, *outputs]))
     judge = None
     if htvm is not None:
         entry = {codes[0]: handed_over(integer, expected[codes[0]])}
-        judge, handed = _run_htvm(htvm, table, handed_over(integer, next(iter(some.values()))), codes, outputs)
-        mismatches.append(first_mismatch("htvm/model.onnx", {**expected, **entry}, handed, [*codes, *outputs]))
+        judge, theirs = _run_htvm(htvm, table, handed_over(integer, next(iter(some.values()))), handed, outputs)
+        mismatches.append(first_mismatch("htvm/model.onnx", {**expected, **entry}, theirs, [*handed, *outputs]))
     by_code = {code_name(v): v for v in view.quantized}
     inputs = set(view.model.graph.inputs)
     names = {c: name_of(by_code[c]) for c in codes}
     real = Runner(view.model, [*(n for c, n in names.items() if by_code[c] not in inputs), *outputs]).run(samples)
     real.update(samples)
+    own = padding.own_rows(view, table)
+    real, found = padding.cropped(real, own), padding.cropped(
+        found, own | {c: own[n] for c, n in names.items() if n in own})
     quality = {
         c: sqnr(real[n], np.ldexp(found[c].astype(np.float64), table.exponent(n))) for c, n in names.items()
     }
     quality.update({name: sqnr(real[name], found[name]) for name in outputs})
-    approximate = Runner(fake, outputs).run(samples)
+    approximate = padding.cropped(Runner(fake, outputs).run(samples), own)
     return Agreement(length(some), tuple(m for m in mismatches if m is not None), quality,
                      {name: sqnr(real[name], approximate[name]) for name in outputs}, judge)
 
 
 def _run_htvm(
-    htvm: onnx.ModelProto, table: ScaleTable, x: NDArray[Any], codes: list[str], outputs: list[str]
+    htvm: onnx.ModelProto, table: ScaleTable, x: NDArray[Any], codes: Sequence[str], outputs: list[str]
 ) -> tuple[str, Arrays]:
     """The hand-over graph, sample by sample (its batch is 1), by the judge that is exact for its accumulators."""
     rows: list[Arrays] = []

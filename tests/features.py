@@ -45,10 +45,19 @@ class Convolution:
 
     @property
     def accelerated(self) -> bool:
-        """Whether DIANA's digital core takes it: 1x1 or 3x3, stride 1 or 2, same padding, dense or depthwise."""
-        same = self.padding in ("same", self.kernel // 2) if isinstance(self.kernel, int) else False
-        return (same and self.stride in (1, 2) and self.dilation == 1 and self.groups in (1, 4)
-                and self.pad_mode is None)
+        """Whether DIANA's digital core takes it, with zero taps where need be: dense or depthwise, as many outputs as
+        'same' padding gives, and an odd kernel of at most 7 that holds the taps."""
+        kernel = self.kernel if isinstance(self.kernel, tuple) else (self.kernel, self.kernel)
+        if self.stride not in (1, 2) or self.groups not in (1, 4) or self.pad_mode is not None:
+            return False
+        for k, size, axis in zip(kernel, IMAGE[1:], (0, 1), strict=True):
+            span = (k - 1) * self.dilation + 1
+            begin = self.padding[axis] if isinstance(self.padding, tuple) else self.padding
+            before, after = ((span - 1) // 2, span // 2) if begin == "same" else (begin, begin)
+            outputs = (size + before + after - span) // self.stride + 1
+            if outputs != -(-size // self.stride) or max(2 * before + 1, 2 * (span - before) - 1) > 7:
+                return False
+        return True
 
     def __str__(self) -> str:
         """An identifier for pytest."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,16 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxdiana import graph, numerics, reference, spec, targets
-from onnxdiana.exporting.artifacts import Spellings, spell
 from onnxdiana.exporting.htvm import INPUT, handed_over, tensor_names
+from onnxdiana.exporting.spellings import Spellings, spell
+from onnxdiana.forms import Forms, Kernel, with_zero_taps
 from onnxdiana.graph import name_of
 from onnxdiana.handoff import interpreter
+from onnxdiana.handoff.check import check_model
 from onnxdiana.integers import Parameters, complete_table, integerize
 from onnxdiana.layers import Network, network
 from onnxdiana.loading import OPSET
+from onnxdiana.rules.ops.conv import geometry
 from onnxdiana.runtime import Runner
 from onnxdiana.scales import LayerScale, ScaleTable, TensorScale
 from onnxdiana.tail import split
@@ -46,12 +50,14 @@ class Case:
     fake: Mapping[str, Parameters]
     """Of the fake-quantized model: biases without the half."""
     integer: ir.Model
+    forms: Forms = field(default_factory=Forms)
+    """Of layers in the hand-over graph."""
 
     @functools.cached_property
     def spellings(self) -> Spellings:
         """What goes to disk."""
         _, tail = split(self.view.model)
-        return spell(self.view, tail, self.table, self.integer, self.parameters, self.fake, {})
+        return spell(self.view, tail, self.table, self.integer, self.parameters, self.fake, {}, self.forms)
 
     @property
     def inputs(self) -> list[tuple[str, tuple[int, ...], int]]:
@@ -215,13 +221,13 @@ class GraphBuilder:
         spec.verify_canonical(model)
         return model
 
-    def build(self, *outputs: str, target: str = "diana") -> Case:
+    def build(self, *outputs: str, target: str = "diana", forms: Forms | None = None) -> Case:
         """The quantized network."""
         view = network(self.float_graph(*outputs))
         table = ScaleTable(target, self._tensors, self._layers)
         integer = integerize(view, table, self._parameters)
         table = complete_table(view, table, integer, targets.load(target), "auto")
-        return Case(view, table, self._parameters, self._fake, integer)
+        return Case(view, table, self._parameters, self._fake, integer, forms or Forms())
 
 
 def extremes(case: Case, seed: int = 0, random: int = 3) -> list[Array]:
@@ -279,17 +285,20 @@ def agree_on_floats(case: Case, inputs: Mapping[str, Array], *, obstacle: str | 
         assert all(obstacle in reason for reason in case.spellings.obstacles), case.spellings.obstacles
         return expected
     assert case.spellings.htvm is not None, case.spellings.obstacles
-    _agree_handed_over(case, next(iter(inputs.values())), expected, tensors, outputs[0])
+    _agree_handed_over(case, next(iter(inputs.values())), outputs[0])
     return expected
 
 
-def _agree_handed_over(case: Case, x: Array, expected: Mapping[str, Array], tensors: list[str], output: str) -> None:
-    proto = case.spellings.htvm
+def _agree_handed_over(case: Case, x: Array, output: str) -> None:
+    """The hand-over graph on inputs (N, ...), and the checker's word that HTVM takes it."""
+    proto, tensors = case.spellings.htvm, case.spellings.handed
     assert proto is not None
+    assert not check_model(proto).errors, check_model(proto).errors
+    expected = reference.run(case.integer, {case.inputs[0][0]: x}, [*tensors, output])
     final = proto.graph.output[0].name
     runner = Runner(proto, [*tensors, final]) if case.bound < numerics.FLOAT32_EXACT else None
     x = handed_over(case.integer, x)
-    expected = {**expected, tensors[0]: handed_over(case.integer, expected[tensors[0]])}
+    expected[tensors[0]] = handed_over(case.integer, expected[tensors[0]])
     for i in range(len(x)):
         one = {name: expected[name][i:i + 1] for name in (*tensors, output)}
         feed = {INPUT: x[i:i + 1]}
@@ -433,7 +442,26 @@ def networks(draw: st.DrawFn, limit: int = numerics.INT32_BOUND, joins: bool = T
     network = RandomNetwork(draw, limit, joins)
     for i in range(draw(st.integers(1, 6))):
         network.step(f"t{i}")
-    return network.build.build(network.head()), not network.joined
+    case = network.build.build(network.head())
+    wider = kernels(case) if draw(st.booleans()) else {}
+    forms = Forms(wider, draw(st.sampled_from(["safe", "fast"])), zero_bias=draw(st.booleans()))
+    return dataclasses.replace(case, forms=forms), not network.joined
+
+
+def kernels(case: Case) -> dict[str, Kernel]:
+    """Zero taps for every 2-d convolution that can have them."""
+    found = {}
+    for layer in case.view.layers:
+        weight = layer.operator.weight(layer.node)
+        if layer.node.op_type != "Conv" or weight is None or len(weight.shape or ()) != 4:
+            continue
+        own = geometry(layer.node)
+        sizes = [graph.sample_shape(value)[1:] for value in (layer.inputs[0], layer.output)]
+        wider = with_zero_taps(graph.required_constant(weight).shape[2:], own["pads"], own["strides"],
+                               own["dilations"], *sizes, range(1, 12, 2))
+        if wider is not None:
+            found[layer.name] = wider
+    return found
 
 
 def check_interface(case: Case, model: onnx.ModelProto) -> None:

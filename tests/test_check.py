@@ -738,8 +738,8 @@ def test_only_the_first_findings_are_printed(work: Path) -> None:
     found = validate(work)
     lines = found.out.splitlines()
     count = len(json.loads(validate(work, "--json").out)["findings"])
-    assert [line for line in lines if line.startswith("FAILED: ")] == lines[:20]
-    assert lines[20:] == [f"and {count - 20} more; --json tells all"]
+    assert [line for line in lines if line.startswith("FAILED: ")] == lines[-21:-1]
+    assert lines[-1:] == [f"and {count - 20} more; --json tells all"]
 
 
 def test_an_input_that_nothing_reads(tmp_path: Path) -> None:

@@ -95,6 +95,7 @@ def checked(module: nn.Module, model: onnx.ModelProto, inputs: Arrays) -> Checke
     for y, canonical in zip(expected, answers(artifacts, inputs, "model.float.onnx"), strict=True):
         np.testing.assert_allclose(canonical, y, rtol=0, atol=1e-4 * np.abs(y).max())
     found = answers(artifacts, inputs)
+    assert not [finding for finding in artifacts.summary["handoff"]["findings"] if finding["code"].startswith("E")]
     written = {name for name in artifacts.files if name.startswith("htvm/")}
     assert ("htvm/model.onnx" in written) == artifacts.summary["handoff"]["written"] == bool(written)
     if artifacts.agreement.judge == "onnxruntime":  # the run has compared every tensor, but for a few samples only
@@ -121,7 +122,7 @@ def quantized(name: str, dynamo: bool, opset: int | None = None, batch: int | No
 def test_network(name: str, dynamo: bool) -> None:
     result = quantized(name, dynamo)
     floor, on_cpu = EXPECTED[name]
-    assert result.summary["handoff"] == {"written": True, "obstacles": []}
+    assert result.summary["handoff"]["written"]
     assert result.artifacts.agreement.judge is not None
     assert result.sqnr > floor
     assert min(result.summary["agreement"]["sqnr_fake_quantized_db"].values()) > floor - 3

@@ -403,17 +403,22 @@ def test_labels_that_do_not_fit(model: onnx.ModelProto, data: np.ndarray, labels
 
 NUMBER = (int, float)
 SQNR = {str: (float, type(None))}
+FIGURES = {"cycles": int, "transfer_cycles": (int, type(None)), "milliseconds": float, "microjoule": float}
 LAYER = {
     "name": str, "operator": str, "output": str, "output_shape": [int], "core": str, "not_accelerated_because": [str],
     "shift": int, "rounding": str, "exponent": int, "codes": [int], "accumulator_bound": int,
     "sqnr_db": (float, type(None)), "macs": int, "parameters": int,
+    "estimate": ({"models": {str: FIGURES}, "memory": ({
+        "input_bytes": int, "output_bytes": int, "weight_bytes": int, "tiling": str, "because": [str]}, None)}, None),
     "sha256": {str: (str, type(None))},
 }
 SCHEMA: dict[str, Any] = {
     "format": str, "version": int, "versions": {str: str},
     "model": {"name": str, "sha256": str, "external": {str: str}, "opset": int, "producer": str, "notes": [str]},
     "options": {"recover": str, "core": str, "target": str, "batch": int, "seed": int,
-                "input_shape": {str: [int]}, "rules": (str, type(None))}, "target": str,
+                "input_shape": {str: [int]}, "rules": (str, type(None)), "silicon": str, "zero_taps": str,
+                "concat": str, "zero_bias": bool, "pad_outputs": bool, "handoff_opset": int, "io": str,
+                "annotate": str, "vectors": int}, "target": str,
     "calibration": {"source": str, "sha256": (str, type(None)), "synthetic": bool, "samples": int,
                     "correction_samples": [int]},
     "canonicalization": {"user_rules": [{"rule": str, "places": int}],
@@ -421,10 +426,13 @@ SCHEMA: dict[str, Any] = {
                          "rules": [{"rule": str, "places": int}], "largest_relative_difference": float},
     "pooling": {str: str}, "layers": [LAYER], "tail": [str],
     "totals": {"layers": int, "macs": int, "parameters": int, "macs_by_core": {str: int},
-               "largest_accumulator_bound": int},
+               "largest_accumulator_bound": int, "estimate": {str: FIGURES}},
     "agreement": {"samples": int, "exact": bool, "htvm_judge": (str, type(None)), "sqnr_db": SQNR,
                   "sqnr_fake_quantized_db": SQNR},
-    "handoff": {"written": bool, "obstacles": [str]},
+    "handoff": {"written": bool, "obstacles": [str],
+                "choices": [{"option": str, "setting": str, "place": str, "applied": bool, "what": str, "reason": str}],
+                "findings": [{"code": str, "level": str, "node": str, "found": str, "needed": str, "remedy": str}],
+                "offloaded": {str: int}, "regions": [{"name": str, "kind": str, "core": str, "because": [str]}]},
     "evaluation": {"source": str, "sha256": (str, type(None)), "samples": int, "sqnr_db": SQNR,
                    "agreement": (float, type(None)), "errors_float": (int, type(None)),
                    "errors_integer": (int, type(None)), "accuracy_float": (float, type(None)),
@@ -434,7 +442,11 @@ SCHEMA: dict[str, Any] = {
 
 
 def fits(value: Any, schema: Any, path: str = "summary") -> Iterator[str]:
-    """Where a document does not have the types, or exactly the keys, of a schema."""
+    """Where a document does not have the types, or exactly the keys, of a schema; ``(schema, None)``: or null."""
+    if isinstance(schema, tuple) and schema[-1] is None:
+        if value is not None:
+            yield from fits(value, schema[0], path)
+        return
     if isinstance(schema, dict) and str in schema:
         for key, item in value.items():
             yield from fits(item, schema[str], f"{path}.{key}")
@@ -465,7 +477,7 @@ def test_every_key_of_the_summary_is_documented() -> None:
     told = set(re.findall(r"`([^`]+)`", (ROOT / "docs" / "output.md").read_text("utf-8").split("## `summary.json`")[1]))
 
     def keys(schema: Any) -> Iterator[str]:
-        for item in schema if isinstance(schema, list) else []:
+        for item in schema if isinstance(schema, list | tuple) else []:
             yield from keys(item)
         for key, item in schema.items() if isinstance(schema, dict) else []:
             if isinstance(key, str):
@@ -619,10 +631,21 @@ def test_the_table_says_what_the_summary_says(digits: dict[str, Artifacts]) -> N
 
 def test_the_notes_say_why_a_layer_is_on_the_cpu(result: Artifacts, model: onnx.ModelProto, data: np.ndarray) -> None:
     notes = text.notes(result)
-    assert notes[-3] == "2 layers on the CPU:"
-    assert notes[-1] == "  - Gemm -> 'y': output has 6 elements, not a multiple of 4"
+    start = notes.index("2 layers on the CPU:")
+    assert notes[start + 2] == "  - Gemm -> 'y': output has 6 elements, not a multiple of 4"
     asked = text.notes(quantize(model, data, config=Config(core="cpu")))
-    assert asked[-1] == "every layer is on the CPU, as asked for"
+    assert "every layer is on the CPU, as asked for" in asked
+
+
+def test_the_notes_say_what_was_chosen_and_what_is_doubtful(result: Artifacts) -> None:
+    notes = text.notes(result)
+    assert ("--silicon: Add -> 's': requantized to [-128, 127], then Relu on the CPU (the accelerator's sum has no "
+            "ReLU)") in notes
+    assert ("--pad-outputs: Gemm -> 'y': 6 outputs, kept (not asked for: --pad-outputs makes them 8, which the "
+            "accelerator takes)") in notes
+    start = notes.index("doubtful on silicon ('onnxdiana handoff' tells all, and what to do):")
+    assert {line.split()[1] for line in notes[start + 1:]} == {
+        finding["code"] for finding in result.summary["handoff"]["findings"] if finding["code"].startswith("H")}
 
 
 def test_the_notes_warn_of_evaluation_on_calibration_data(model: onnx.ModelProto, data: np.ndarray,

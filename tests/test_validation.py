@@ -121,7 +121,8 @@ def case() -> Case:
 def run(case: Case, judged: int = 64, **changed: Any) -> Any:
     spellings = case.spellings
     models = {"integer_model": spellings.integer, "fake": spellings.fake, "htvm": spellings.htvm} | changed
-    return agree(case.view, case.table, case.integer, case.floats(extremes(case, random=11)), judged=judged, **models)
+    return agree(case.view, case.table, case.integer, case.floats(extremes(case, random=11)), judged=judged,
+                 handed=spellings.handed, **models)
 
 
 def with_constant(proto: onnx.ModelProto, part: str, change: int) -> onnx.ModelProto:

@@ -22,14 +22,16 @@ import onnxdiana
 from onnxdiana.calibration import DataSource, EvenSamples, InputSpec, open_data
 from onnxdiana.check.figures import figure_findings
 from onnxdiana.check.folder import PARTS, SAMPLES, Damaged, Folder, read
-from onnxdiana.check.models import model_findings, vector_findings
+from onnxdiana.check.models import bundle_findings, model_findings, vector_inputs
 from onnxdiana.check.parts import Parts, read_parts
 from onnxdiana.errors import CalibrationError
-from onnxdiana.exporting.artifacts import STORED_SAMPLES, SYNTHETIC, Spellings, check, spell
+from onnxdiana.exporting.artifacts import SYNTHETIC, check
+from onnxdiana.exporting.bundle import STORED_SAMPLES, bundle
 from onnxdiana.exporting.htvm import tensor_names
+from onnxdiana.exporting.spellings import Spellings, spell
 from onnxdiana.graph import name_of, sample_shape
 from onnxdiana.integers import code_name
-from onnxdiana.runtime import Runner, length, take
+from onnxdiana.runtime import Runner, length
 from onnxdiana.validation import Agreement, sqnr
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -109,15 +111,18 @@ def _recomputed(found: Folder, data: object) -> tuple[list[str], tuple[LayerRepo
     stored = _stored_samples(found, specs)
     own = None if data is None else _evenly(open_data(data, specs), MOST_SAMPLES)
     stamp = SYNTHETIC if found.section("calibration").get("synthetic") is True else {}
-    written = spell(parts.view, parts.tail, parts.table, parts.integer, parts.parameters, parts.fake, stamp)
-    findings = list(model_findings(found, written))
+    written = spell(parts.view, parts.tail, parts.table, parts.integer, parts.parameters, parts.fake, stamp,
+                    parts.plan.forms, parts.config.handoff_opset)
+    findings, verdict = list(model_findings(found, written)), None
     if written.htvm is not None:
-        findings += vector_findings(found, parts, take(stored, 0, 1))
+        files, verdict = bundle(parts.integer, parts.tail, parts.table, written, vector_inputs(found, parts, stored),
+                                parts.config)
+        findings += bundle_findings(found, files, written.handed)
     if findings:
         return findings, (), 0
     agreement = check(parts.view, written, parts.integer, stored, length(stored))
     findings += [str(mismatch) for mismatch in agreement.mismatches]
-    findings += figure_findings(found, parts, agreement, written.obstacles)
+    findings += figure_findings(found, parts, agreement, written.obstacles, verdict)
     if own is not None:
         agreement = check(parts.view, written, parts.integer, own, length(own))
         findings += [str(mismatch) for mismatch in agreement.mismatches]

@@ -15,7 +15,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from onnxdiana.check.folder import FAKE, FLOAT, INTEGER, SCALES, Folder
-from onnxdiana.config import CORES
+from onnxdiana.choices import Plan
+from onnxdiana.config import Config
 from onnxdiana.graph import name_of
 from onnxdiana.integers import Parameters, accumulator_exponent, complete_table
 from onnxdiana.layers import Network
@@ -102,14 +103,10 @@ def first_difference(found: NDArray[Any], expected: NDArray[Any]) -> tuple[int, 
 
 
 def proof_findings(
-    folder: Folder, view: Network, table: ScaleTable, target: Target | None, integer: ir.Model
+    view: Network, table: ScaleTable, target: Target | None, integer: ir.Model, config: Config, plan: Plan
 ) -> Iterator[str]:
     """Cores, roundings and accumulator bounds, proven again."""
-    core = folder.section("options").get("core")
-    if core not in CORES:
-        yield f"summary.json has core {core!r} among its options, expected one of {', '.join(CORES)}"
-        return
-    again = complete_table(view, table, integer, target or Target(table.target), core)
+    again = complete_table(view, table, integer, target or Target(table.target), config.core, plan.forms.kernels)
     for layer in view.layers:
         own, proven = table.layers[layer.name], again.layers[layer.name]
         if target is None:

@@ -7,6 +7,8 @@ from typing import Any
 
 from onnxdiana.check.folder import Folder
 from onnxdiana.check.parts import Parts
+from onnxdiana.choices import explain
+from onnxdiana.handoff.findings import Handoff
 from onnxdiana.report import summary
 from onnxdiana.targets import Target
 from onnxdiana.validation import Agreement
@@ -15,11 +17,11 @@ _DECIBEL = 0.05
 """Float models answer a little differently on another processor, and so does the error against them."""
 _NEAR_EXACT = 80.0
 """Above this, in dB, the error against the float model is mostly the float model's own."""
-_OF_TARGET = ("core", "not_accelerated_because", "macs_by_core")
+_OF_TARGET = ("core", "not_accelerated_because", "macs_by_core", "estimate", "choices")
 
 
 def figure_findings(
-    folder: Folder, parts: Parts, agreement: Agreement, obstacles: tuple[str, ...]
+    folder: Folder, parts: Parts, agreement: Agreement, obstacles: tuple[str, ...], verdict: Handoff | None
 ) -> Iterator[str]:
     """Entries that are not what the parts give.
 
@@ -27,11 +29,14 @@ def figure_findings(
         folder, parts: the folder.
         agreement: of all spellings on the stored samples.
         obstacles: why there is no ``htvm/``.
+        verdict: what the checker says of it.
     """
-    target = parts.target or Target(parts.table.target)
-    layers = summary.layer_entries(parts.view, parts.table, parts.parameters, parts.fake, target, agreement)
-    expected = {"target": parts.table.target, "tail": parts.tail.operators, "totals": summary.totals(layers),
-                "handoff": summary.handoff(obstacles),
+    target, forms = parts.target or Target(parts.table.target), parts.plan.forms
+    layers = summary.layer_entries(parts.view, parts.table, parts.parameters, parts.fake, target, forms, agreement)
+    chosen = explain(parts.view, parts.tail, parts.table, target, parts.config, parts.plan)
+    sums = summary.totals(layers, summary.estimates(parts.view, parts.table, target, forms))
+    expected = {"target": parts.table.target, "tail": parts.tail.operators, "totals": sums,
+                "handoff": summary.handoff(obstacles, chosen, verdict),
                 "agreement": summary.agreement_entry(parts.view, agreement) | {
                     "samples": folder.section("agreement").get("samples")}}
     skipped = () if parts.target is not None else _OF_TARGET

@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 
 from onnxdiana.errors import OutputError
-from onnxdiana.exporting.artifacts import sha256
+from onnxdiana.exporting.files import sha256
 from onnxdiana.exporting.folder import FORMAT, SUMMARY, contents
 
 FLOAT, FAKE, INTEGER, HTVM = "model.float.onnx", "model.qdq.onnx", "model.int.onnx", "htvm/model.onnx"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,22 +12,20 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from onnxdiana.check.consistency import first_difference
-from onnxdiana.check.folder import FAKE, HTVM, INTEGER, MANIFEST, Folder
+from onnxdiana.check.folder import FAKE, HTVM, INTEGER, MANIFEST, Damaged, Folder
 from onnxdiana.check.parts import Parts
-from onnxdiana.exporting.artifacts import Spellings, manifest, vectors
-from onnxdiana.exporting.htvm import tensor_names
+from onnxdiana.exporting.bundle import vector_folder
+from onnxdiana.exporting.files import npy
+from onnxdiana.exporting.htvm import INPUT, handed_over, input_permutation
+from onnxdiana.exporting.spellings import Spellings
 
 
 def model_findings(folder: Folder, written: Spellings) -> Iterator[str]:
-    """Models that are not what the parts give."""
-    for name, expected in ((FAKE, written.fake), (INTEGER, written.integer), (HTVM, written.htvm)):
-        if expected is None:
-            if name in folder.files:
-                yield f"{name} exists, but HTVM cannot express this model: {written.obstacles[0]}"
-        elif name in folder.files:
-            yield from _differences(name, expected, folder.model(name))
-        elif name not in folder.summary["files"]:  # else it is reported as missing
-            yield f"{name} is missing; quantize again"
+    """Models for onnxruntime that are not what the parts give; a hand-over graph that there cannot be."""
+    for name, expected in ((FAKE, written.fake), (INTEGER, written.integer)):
+        yield from _differences(name, expected, folder.model(name))
+    if written.htvm is None and HTVM in folder.files:
+        yield f"{HTVM} exists, but HTVM cannot express this model: {written.obstacles[0]}"
 
 
 def _differences(name: str, expected: onnx.ModelProto, found: onnx.ModelProto) -> Iterator[str]:
@@ -64,22 +62,57 @@ def _at(expected: NDArray[Any], found: NDArray[Any]) -> str:
     return "is written otherwise" if at is None else f"at {list(at)} is {found[at]}, expected {expected[at]}"
 
 
-def vector_findings(folder: Folder, parts: Parts, first: Mapping[str, NDArray[Any]]) -> Iterator[str]:
-    """Vectors that are not what the integer model computes on the first stored sample; a manifest of other files."""
-    names = tensor_names(parts.integer)
-    for name, data in vectors(parts.integer, first).items():
-        found = folder.files.get(f"htvm/{name}")
+def vector_inputs(folder: Folder, parts: Parts, stored: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The samples with vectors: those that are stored, and further ones as their own ``input.npy`` has them.
+
+    Raises:
+        Damaged: one of these has another type or shape than the graph's input.
+    """
+    name, = stored
+    found = list(stored[name][:parts.config.vectors])
+    int8 = parts.config.io == "int8"
+    like = handed_over(parts.integer, stored[name][:1]).astype(np.int8 if int8 else np.float32)
+    axes = np.argsort(input_permutation(parts.integer) or range(like.ndim))
+    exact = npy(like)
+    header = len(exact) - like.nbytes
+    for index in range(len(found), parts.config.vectors):
+        path = f"{vector_folder(index)}/{INPUT}.npy"
+        data = folder.files.get(path)
+        if data is None:
+            break
+        if len(data) != len(exact) or data[:header] != exact[:header]:
+            raise Damaged(f"{path} has another type or shape than the graph's input; quantize again")
+        sample = np.frombuffer(data, like.dtype, offset=header).reshape(like.shape).transpose(axes)[0]
+        found.append(np.ldexp(sample.astype(np.float32), parts.table.exponent(name)) if int8 else sample)
+    return {name: np.stack(found)}
+
+
+def bundle_findings(folder: Folder, expected: Mapping[str, bytes], handed: Sequence[str]) -> Iterator[str]:
+    """Files of the hand-over that are not what the parts give.
+
+    Args:
+        folder: as it is.
+        expected: contents by path.
+        handed: tensors with codes, of which the intermediates are.
+    """
+    for name, data in expected.items():
+        found = folder.files.get(name)
         if found == data:
             continue
-        what = f"tensor '{names[int(name[13:-4])]}'" if name.startswith("intermediate_") else name.removesuffix(".npy")
-        if found is not None:
-            yield f"htvm/{name} ({what}) {_vector_changed(data, found)}"
-        elif f"htvm/{name}" not in folder.summary["files"]:  # else it is reported as missing already
-            yield f"htvm/{name} ({what}) is missing; quantize again"
-    handed = {name.removeprefix("htvm/"): data for name, data in folder.files.items()
-              if name.startswith("htvm/") and name != MANIFEST}
-    if manifest(parts.integer, parts.tail, parts.table, handed) != folder.files.get(MANIFEST, b""):
-        yield f"{MANIFEST} does not describe the model and the files beside it"
+        if found is None:
+            if name not in folder.summary["files"]:  # else it is reported as missing already
+                yield f"{name} is missing; quantize again"
+        elif name.endswith(".onnx"):
+            yield from _differences(name, onnx.ModelProto.FromString(data), folder.model(name))
+        elif name.endswith(".npy"):
+            file = name.rpartition("/")[2].removesuffix(".npy")
+            number = file.removeprefix("intermediate_")
+            what = file if number == file else f"tensor '{handed[int(number)]}'"
+            yield f"{name} ({what}) {_vector_changed(data, found)}"
+        elif name == MANIFEST:
+            yield f"{MANIFEST} does not describe the model and the files beside it"
+        else:
+            yield f"{name} is not what was written"
 
 
 def _vector_changed(expected: bytes, found: bytes) -> str:

@@ -24,8 +24,10 @@ from onnxdiana.check.consistency import (
     table_findings,
 )
 from onnxdiana.check.folder import FAKE, FLOAT, INTEGER, SCALES, Damaged, Folder
-from onnxdiana.errors import ModelError, ScaleTableError, SpecViolation, TargetError
-from onnxdiana.exporting.artifacts import serialize, sha256
+from onnxdiana.choices import Plan, choose
+from onnxdiana.config import NAMES, Config
+from onnxdiana.errors import ConfigError, ModelError, ScaleTableError, SpecViolation, TargetError
+from onnxdiana.exporting.files import serialize, sha256
 from onnxdiana.graph import name_of
 from onnxdiana.integers import Parameters, integerize, round_parameters
 from onnxdiana.layers import Network, network
@@ -50,6 +52,9 @@ class Parts:
     parameters: Mapping[str, Parameters]
     fake: Mapping[str, Parameters]
     integer: ir.Model
+    config: Config
+    """The options on which the files depend."""
+    plan: Plan
 
 
 def canonical_graph(folder: Folder) -> tuple[Network, Tail]:
@@ -96,6 +101,19 @@ def scale_table(folder: Folder, view: Network) -> ScaleTable:
 def known_target(table: ScaleTable) -> Target | None:
     """The table's target where it is one of ours."""
     return targets.load(table.target) if table.target in targets.names() else None
+
+
+def options(folder: Folder) -> Config:
+    """The options of the run on which files depend; ``rules``, ``target`` and data are not read again.
+
+    Raises:
+        Damaged: one is missing or has an impossible value.
+    """
+    recorded = folder.section("options")
+    try:
+        return Config(**{name: recorded[name] for name in NAMES if name not in ("rules", "target", "input_shape")})
+    except (KeyError, ConfigError) as error:
+        raise Damaged(f"summary.json: options: {error}") from error
 
 
 def integer_parameters(
@@ -172,6 +190,8 @@ def read_parts(folder: Folder) -> tuple[Parts | None, list[str]]:
     view, tail = canonical_graph(folder)
     table = scale_table(folder, view)
     target = known_target(table)
+    config = options(folder)
+    plan = choose(view, target or Target(table.target), config)
     findings = []
     if table.model_sha256 != sha256(folder.files[FLOAT]):
         findings.append(f"{SCALES} belongs to another {FLOAT} (its model.sha256 differs)")
@@ -184,15 +204,15 @@ def read_parts(folder: Folder) -> tuple[Parts | None, list[str]]:
         fake = fake_parameters(folder, view, rounded)
         findings += digest_findings(folder, view, parameters, fake)
         # corrections are measured, so that a corrected bias follows from nothing in the folder
-        corrected = folder.section("options").get("recover") != "none"
+        corrected = config.recover != "none"
         checked, halves = (["weight"], rounded) if corrected else (
             ["weight", "bias"], round_parameters(view, table, halves=True))
         findings += rounding_findings(INTEGER, parameters, halves, checked)
         findings += rounding_findings(FAKE, fake, rounded, checked)
         integer = integerize(view, table, parameters)
-        findings += proof_findings(folder, view, table, target, integer)
+        findings += proof_findings(view, table, target, integer, config, plan)
     except (SpecViolation, TargetError) as error:  # an illegal shift, or an accumulator beyond 32 bits
         findings.append(f"{SCALES}: {error}")
     if findings:
         return None, findings
-    return Parts(view, tail, table, target, parameters, fake, integer), []
+    return Parts(view, tail, table, target, parameters, fake, integer, config, plan), []

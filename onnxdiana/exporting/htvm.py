@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from onnxdiana import graph
 from onnxdiana.exporting.lower import interface_names, lower
+from onnxdiana.forms import Forms
 from onnxdiana.graph import EmitterNames, Namer, name_of
 from onnxdiana.integers import HANDOFF_INPUT
 from onnxdiana.rules.ops import operator
@@ -27,14 +28,14 @@ QUANTIZERS = ("Quantize", "Requantize")
 """Nodes of the integer graph that give the codes which all spellings share by name."""
 
 
-def handoff_obstacles(integer: ir.Model) -> list[str]:
+def handoff_obstacles(integer: ir.Model, forms: Forms) -> list[str]:
     """Why an integer graph cannot be handed over, each with the node and what to change; empty where it can."""
     found = []
     for count, what in ((len(integer.graph.inputs), "inputs"), (len(integer.graph.outputs), "outputs")):
         if count != 1:
             found.append(f"the model has {count} {what}; HTVM takes one: split the model")
     for node in integer.graph:
-        found.extend(f"{graph.where(node)}: {reason}" for reason in operator(node).htvm_obstacles(node))
+        found.extend(f"{graph.where(node)}: {reason}" for reason in operator(node).htvm_obstacles(node, forms))
     return found
 
 
@@ -90,13 +91,13 @@ def _permute_input(integer: ir.Model) -> None:
         value.shape = ir.Shape([graph.BATCH, *(sizes[axis - 1] for axis in perm[1:])])
 
 
-def _arrange(integer: ir.Model) -> ir.Model:
-    """The same graph in the order that the dialect wants; the argument is not changed."""
+def arrange(integer: ir.Model, forms: Forms) -> ir.Model:
+    """The same graph in the order that the dialect wants, with the choices made; the argument is not changed."""
     clone = integer.clone()
     unique = Namer(graph.all_names(clone.graph))
     _permute_input(clone)
     for node in list(clone.graph):
-        operator(node).prepare_htvm(node, unique)
+        operator(node).prepare_htvm(node, unique, forms)
     _dequantize_early(clone.graph, unique, set(tensor_names(integer)))
     return clone
 
@@ -134,11 +135,11 @@ def _dequantize_early(g: ir.Graph, unique: Namer, kept: set[str]) -> None:
             g.remove(node, safe=True)
 
 
-def htvm_model(integer: ir.Model) -> onnx.ModelProto:
+def htvm_model(integer: ir.Model, forms: Forms) -> onnx.ModelProto:
     """Write the integer graph in the dialect; call it only where :func:`handoff_obstacles` finds nothing."""
     import onnx_graphsurgeon as gs
 
-    arranged = _arrange(integer)
+    arranged = arrange(integer, forms)
     source = arranged.graph
     entry = gs.Variable(INPUT, dtype=np.float32, shape=(1, *graph.sample_shape(source.inputs[0])))
     surgeon = gs.Graph(nodes=[], inputs=[entry], outputs=[], name="onnxdiana", opset=HTVM_OPSET)
@@ -156,3 +157,13 @@ def htvm_model(integer: ir.Model) -> onnx.ModelProto:
 def tensor_names(integer: ir.Model) -> list[str]:
     """Names of the requantized tensors in the hand-over graph, in execution order (0 = the quantized input)."""
     return [name_of(node.outputs[0]) for node in integer.graph if node.op_type in QUANTIZERS]
+
+
+def handed_names(integer: ir.Model, htvm: onnx.ModelProto) -> list[str]:
+    """Tensors with codes that the hand-over graph has, by the integer graph's names, in execution order.
+
+    These are its requantized tensors, but for those that were joined (Concat as an Add), where the joined one is.
+    """
+    made = {name for node in htvm.graph.node for name in node.output}
+    return [name for node in integer.graph if node.op_type in (*QUANTIZERS, "Concat")
+            and (name := name_of(node.outputs[0])) in made]

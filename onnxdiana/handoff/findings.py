@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from onnxdiana.costs.work import Work
@@ -43,7 +44,8 @@ class Region:
     name: str
     """Tensor that leaves it: the output of the requantizer's Min, or the node's own."""
     kind: str
-    """``conv``, ``depthwise``, ``dense``, ``add``, ``analog conv``; the operator type of anything else."""
+    """``conv``, ``depthwise``, ``dense``, ``add``, ``analog conv``, which an accelerator could take; ``mean`` and
+    ``input quantizer``, which HTVM forms on the CPU; the operator type of anything else."""
     core: str
     """``digital``, ``analog`` or ``cpu``."""
     nodes: tuple[str, ...]
@@ -82,3 +84,11 @@ class Handoff:
             if region.core != "cpu":
                 counts[region.kind] = counts.get(region.kind, 0) + 1
         return counts
+
+
+def grouped(findings: Sequence[Finding]) -> list[tuple[Finding, int]]:
+    """The first finding of every code, and how many there are of that code."""
+    first: dict[str, Finding] = {}
+    for finding in findings:
+        first.setdefault(finding.code, finding)
+    return [(found, sum(finding.code == code for finding in findings)) for code, found in first.items()]

@@ -6,14 +6,16 @@ takes, and anything else is refused:
 
 =============  ====================================================================================================
 input          Div (optional) -> Floor -> Max -> Min, directly on the graph input, in float32; then int8
-requantizer    the same behind Conv, Gemm, Add: Div by 2**k is an arithmetic shift right of the int32 accumulator
+requantizer    the same behind Conv, Gemm, MatMul, Add: Div by 2**k is an arithmetic shift right of the int32
+               accumulator, on which a Relu or Identity may work first
+analog core    behind a requantizer Mul and Add of constants in int16, then a requantizer again
 mean           GlobalAveragePool -> Flatten -> Floor -> Max -> Min: int32 sum, division that truncates as C's does
 int8           MaxPool, Relu, Flatten, Reshape, Transpose, Pad, Slice, Resize, Identity, Concat
 output         Div directly behind a Min: HTVM casts to float32 only there (``DianaOnnxCorrectDequant``)
 float32        behind that Div, the operators on int8 again, Concat apart: they move values and keep them exact
 =============  ====================================================================================================
 
-This module judges the exporter and so shares no code with it. The analog core's Mul and Add are not interpreted.
+This module judges the exporter and so shares no code with it.
 """
 
 from __future__ import annotations
@@ -38,8 +40,20 @@ Array = NDArray[Any]
 
 _OPSETS = range(10, 14)
 _IR_VERSION = 8
+_INT16 = (-(2**15), 2**15 - 1)
 _INT32 = (-(2**31), 2**31 - 1)
+_MOST_ELEMENTS = 2**26
+"""Of one step: the columns of a convolution are the largest. A layer for a chip with 512 kB has far fewer."""
 _TYPES = {int: AttributeProto.INT, float: AttributeProto.FLOAT, str: AttributeProto.STRING, list: AttributeProto.INTS}
+
+
+class Refusal(HandoffError):
+    """One node that the interpreter does not take."""
+
+    def __init__(self, code: str, node: str, found: str, needed: str) -> None:
+        """Args: those of a finding."""
+        super().__init__(f"{node}: found {found}; needed: {needed}")
+        self.code, self.node, self.found, self.needed = code, node, found, needed
 
 
 class Kind(Enum):
@@ -49,6 +63,8 @@ class Kind(Enum):
     INPUT = "a float graph input"
     SCALED = "a divided graph input without its Floor"
     ACCUMULATOR = "an int32 accumulator"
+    PRODUCT = "an int32 product without its bias"
+    MULTIPLIED = "multiplied codes without their Add"
     SHIFTED = "a divided accumulator without its Floor"
     POOLED = "a pooled mean without its Flatten"
     MEAN = "a flattened mean without its Floor"
@@ -60,6 +76,7 @@ class Kind(Enum):
 
 
 _INT8 = (Kind.CODES, Kind.MOVED)
+_SUMS = (Kind.ACCUMULATOR, Kind.PRODUCT)
 _SHARED = (Kind.INPUT, *_INT8)
 """Kinds that several nodes may read: HTVM's patterns match only where nothing outside reads their inside."""
 
@@ -82,9 +99,9 @@ class _Node:
     inputs: tuple[_Value | None, ...]
     attributes: Mapping[str, Any]
 
-    def error(self, found: str, needed: str) -> HandoffError:
+    def error(self, found: str, needed: str, code: str = "E4") -> Refusal:
         """Names the node, what was found and what is needed."""
-        return HandoffError(f"{self.op_type} -> '{self.output}': found {found}; needed: {needed}")
+        return Refusal(code, f"{self.op_type} -> '{self.output}'", found, needed)
 
     def has(self, index: int) -> bool:
         """Whether an optional input is there."""
@@ -120,6 +137,11 @@ class _Node:
             raise self.error(f"shape {array.shape} of constant '{self.names[index]}'", "shape () or (1,)")
         return int(array.reshape(-1)[0])
 
+    def affordable(self, elements: int) -> None:
+        """Refuses what would take memory without end, before it is taken."""
+        if elements > _MOST_ELEMENTS:
+            raise self.error(f"{elements:,} elements", f"at most {_MOST_ELEMENTS:,}")
+
     def indices(self, index: int) -> list[int]:
         """An int64 constant of one axis: a shape, axes or positions."""
         array = self.constant(index, np.int64)
@@ -148,12 +170,12 @@ def _moved(array: Array) -> _Value:
     return _Value(Kind.REAL if array.dtype == np.float32 else Kind.MOVED, array)
 
 
-def _accumulator(node: _Node, exact: Array) -> _Value:
-    """Whole numbers as int32; hardware would wrap the others, which is never meant."""
+def _accumulator(node: _Node, exact: Array, kind: Kind = Kind.ACCUMULATOR, bits: int = 32) -> _Value:
+    """Whole numbers as int32; hardware would wrap those of more bits, which is never meant."""
     for extreme in (exact.min(), exact.max()):
-        if not _INT32[0] <= extreme <= _INT32[1]:
-            raise node.error(f"an accumulator of {int(extreme)}", "accumulators that fit in int32")
-    return _Value(Kind.ACCUMULATOR, exact.astype(np.int32))
+        if not -(2**(bits - 1)) <= extreme < 2**(bits - 1):
+            raise node.error(f"an accumulator of {int(extreme)}", f"accumulators that fit in int{bits}", "E16")
+    return _Value(kind, exact.astype(np.int32))
 
 
 def _windows(node: _Node, x: Array, kernel: Sequence[int], value: float) -> Array:
@@ -175,6 +197,9 @@ def _windows(node: _Node, x: Array, kernel: Sequence[int], value: float) -> Arra
                 raise node.error("ceil_mode with a last window that starts in the padding",
                                  "none there: HTVM counts it, ONNX does not; use ceil_mode 0")
             ends[i] += extra
+    sizes = [size + pads[i] + ends[i] for i, size in enumerate(x.shape[2:])]
+    places = [(size - span) // stride + 1 for size, span, stride in zip(sizes, spans, strides, strict=True)]
+    node.affordable(x.shape[1] * max(math.prod(sizes), math.prod(places) * math.prod(kernel)))
     padded = np.pad(x[0], ((0, 0), (pads[0], ends[0]), (pads[1], ends[1])), constant_values=value)
     return sliding_window_view(padded, spans, axis=(1, 2))[
         :, ::strides[0], ::strides[1], ::dilations[0], ::dilations[1]]
@@ -216,7 +241,35 @@ def _gemm(node: _Node) -> _Value:
     return _accumulator(node, x.astype(np.float64) @ (weight.T if transposed else weight) + bias)
 
 
+def _mat_mul(node: _Node) -> _Value:
+    x, weight = _codes(node, rank=2), node.whole(1, -128, 127)
+    if weight.ndim != 2:
+        raise node.error(f"a weight of shape {weight.shape}", "2 axes")
+    return _accumulator(node, x.astype(np.float64) @ weight.astype(np.float64), Kind.PRODUCT)
+
+
+def _each_channel(node: _Node, x: Array) -> NDArray[np.int64]:
+    """A constant of the analog core."""
+    array = node.whole(1, *_INT16)
+    if array.size != 1 and (x.ndim != 4 or array.shape != (1, x.shape[1], 1, 1)):
+        raise node.error(f"shape {array.shape} of constant '{node.names[1]}'", "(1, C, 1, 1)")
+    return array.reshape(1, -1, 1, 1)
+
+
+def _mul(node: _Node) -> _Value:
+    x = node.take(0, Kind.CODES).array
+    return _accumulator(node, x * _each_channel(node, x), Kind.MULTIPLIED, 16)
+
+
 def _add(node: _Node) -> _Value:
+    first = node.inputs[0]
+    if first is not None and first.kind is Kind.MULTIPLIED:
+        return _accumulator(node, first.array + _each_channel(node, first.array), bits=16)
+    if first is not None and first.kind is Kind.PRODUCT:
+        bias = node.whole(1, -(2**31 - 1), 2**31 - 1)
+        if bias.shape != first.array.shape[1:]:
+            raise node.error(f"a bias of shape {bias.shape}", f"shape {first.array.shape[1:]}")
+        return _accumulator(node, first.array + bias)
     a, b = _codes(node, 0), _codes(node, 1)
     if a.shape != b.shape:
         raise node.error(f"operands of shapes {a.shape} and {b.shape}", "equal shapes")
@@ -224,9 +277,9 @@ def _add(node: _Node) -> _Value:
 
 
 def _div(node: _Node) -> _Value:
-    x = node.take(0, Kind.INPUT, Kind.ACCUMULATOR, Kind.CODES)
+    x = node.take(0, Kind.INPUT, *_SUMS, Kind.CODES)
     divisor = node.constant(1, np.float32)
-    on_accumulator = x.kind is Kind.ACCUMULATOR
+    on_accumulator = x.kind in _SUMS
     shapes = ((1,),) if on_accumulator else ((), (1,))
     mantissa, exponent = math.frexp(float(divisor.reshape(-1)[0])) if divisor.shape in shapes else (0.0, 0)
     shift = exponent - 1
@@ -242,7 +295,7 @@ def _div(node: _Node) -> _Value:
 
 
 def _floor(node: _Node) -> _Value:
-    array = node.take(0, Kind.INPUT, Kind.SCALED, Kind.ACCUMULATOR, Kind.SHIFTED, Kind.MEAN).array
+    array = node.take(0, Kind.INPUT, Kind.SCALED, *_SUMS, Kind.SHIFTED, Kind.MEAN).array
     return _Value(Kind.FLOORED, np.floor(array) if array.dtype == np.float32 else array)
 
 
@@ -284,8 +337,18 @@ def _max_pool(node: _Node) -> _Value:
 
 
 def _relu(node: _Node) -> _Value:
-    x = _movable(node)
-    return _moved(np.maximum(x, x.dtype.type(0)))
+    x = node.take(0, *_INT8, Kind.REAL, *_SUMS)
+    return _kept(x, np.maximum(x.array, x.array.dtype.type(0)))
+
+
+def _identity(node: _Node) -> _Value:
+    x = node.take(0, *_INT8, Kind.REAL, *_SUMS)
+    return _kept(x, x.array)
+
+
+def _kept(x: _Value, array: Array) -> _Value:
+    """What stands where x stood; a product behind that has no bias any more."""
+    return _Value(Kind.ACCUMULATOR, array) if x.kind in _SUMS else _moved(array)
 
 
 def _reshape(node: _Node) -> _Value:
@@ -303,14 +366,26 @@ def _transpose(node: _Node) -> _Value:
 
 
 def _pad(node: _Node) -> _Value:
-    x, pads, mode = _movable(node), node.indices(1), node.attributes["mode"]
+    if node.has(2):
+        node.scalar(2, 0, 0)
+    return _padded(node, node.indices(1))
+
+
+def _pad_10(node: _Node) -> _Value:
+    """Before opset 11 pads and value were attributes."""
+    if node.attributes["value"] != 0.0:
+        raise node.error(f"value {node.attributes['value']}", "value 0")
+    return _padded(node, node.attributes["pads"])
+
+
+def _padded(node: _Node, pads: Sequence[int]) -> _Value:
+    x, mode = _movable(node), node.attributes["mode"]
     limits = [size - 1 if mode == "reflect" else sys.maxsize for size in 2 * x.shape]
     if mode not in ("constant", "reflect", "edge") or len(pads) != len(limits) \
             or not all(0 <= pad <= limit for pad, limit in zip(pads, limits, strict=True)):
         raise node.error(f"mode '{mode}', pads {pads} of shape {x.shape}",
                          f"constant, edge or reflect (pads below the size) with {len(limits)} pads >= 0")
-    if node.has(2):
-        node.scalar(2, 0, 0)
+    node.affordable(math.prod(size + pads[i] + pads[x.ndim + i] for i, size in enumerate(x.shape)))
     return _moved(np.pad(x, list(zip(pads[:x.ndim], pads[x.ndim:], strict=True)), mode=mode))
 
 
@@ -332,10 +407,23 @@ def _resize(node: _Node) -> _Value:
     if form != {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"} \
             or any(node.constant(index, np.float32).size for index in (1, 2)):
         raise node.error(f"{form}, and a region or scales", "nearest, asymmetric, floor, to sizes alone")
-    sizes = node.indices(3)
+    return _repeated(node, x, node.indices(3))
+
+
+def _resize_10(node: _Node) -> _Value:
+    """Before opset 11 it took scales alone and was asymmetric, and TVM's nearest neighbour is the floor there."""
+    x, scales = _movable(node, rank=4), node.constant(1, np.float32).astype(np.float64)
+    if node.attributes["mode"] != "nearest" or scales.shape != (4,) or not (scales == np.rint(scales)).all() \
+            or not ((scales >= 1.0) & (scales <= _INT32[1])).all():
+        raise node.error(f"{dict(node.attributes)}, scales {scales.tolist()}", "nearest, four whole factors")
+    return _repeated(node, x, [int(scale) * size for scale, size in zip(scales, x.shape, strict=True)])
+
+
+def _repeated(node: _Node, x: Array, sizes: Sequence[int]) -> _Value:
     if len(sizes) != x.ndim or sizes[:2] != list(x.shape[:2]) or min(sizes) < 1 \
             or any(size % old for size, old in zip(sizes, x.shape, strict=True)):
-        raise node.error(f"the sizes {sizes} for shape {x.shape}", "whole multiples of height and width")
+        raise node.error(f"the sizes {list(sizes)} for shape {x.shape}", "whole multiples of height and width")
+    node.affordable(math.prod(sizes))
     return _moved(x.repeat(sizes[2] // x.shape[2], axis=2).repeat(sizes[3] // x.shape[3], axis=3))
 
 
@@ -353,14 +441,15 @@ class _Operator:
     most: int
     attributes: Mapping[str, Any]
     """Every attribute that HTVM's importer takes, with the default, whose type is the attribute's."""
-    since: int = _OPSETS[0]
 
 
 _GEOMETRY = {"auto_pad": "NOTSET", "kernel_shape": [], "strides": [1, 1], "pads": [0, 0, 0, 0], "dilations": [1, 1]}
 _OPERATORS = {
     "Conv": _Operator(_conv, 2, 3, {**_GEOMETRY, "group": 1}),
     "Gemm": _Operator(_gemm, 2, 3, {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}),
+    "MatMul": _Operator(_mat_mul, 2, 2, {}),
     "Add": _Operator(_add, 2, 2, {}),
+    "Mul": _Operator(_mul, 2, 2, {}),
     "Div": _Operator(_div, 2, 2, {}),
     "Floor": _Operator(_floor, 1, 1, {}),
     "Max": _Operator(_max, 2, 2, {}),
@@ -371,13 +460,18 @@ _OPERATORS = {
     "Relu": _Operator(_relu, 1, 1, {}),
     "Reshape": _Operator(_reshape, 2, 2, {}),
     "Transpose": _Operator(_transpose, 1, 1, {"perm": []}),
-    "Pad": _Operator(_pad, 2, 3, {"mode": "constant"}, since=11),
+    "Pad": _Operator(_pad, 2, 3, {"mode": "constant"}),
     "Slice": _Operator(_slice, 3, 5, {}),
     "Resize": _Operator(_resize, 4, 4, {"mode": "nearest", "coordinate_transformation_mode": "half_pixel",
-                                        "nearest_mode": "round_prefer_floor"}, since=11),
+                                        "nearest_mode": "round_prefer_floor"}),
     "Concat": _Operator(_concat, 1, sys.maxsize, {"axis": 0}),
-    "Identity": _Operator(lambda node: _moved(_movable(node)), 1, 1, {}),
+    "Identity": _Operator(_identity, 1, 1, {}),
 }
+_OPERATORS_10 = _OPERATORS | {
+    "Pad": _Operator(_pad_10, 1, 1, {"mode": "constant", "pads": [], "value": 0.0}),
+    "Resize": _Operator(_resize_10, 2, 2, {"mode": "nearest"}),
+}
+"""At opset 10, where two of them had other forms."""
 
 
 def run(model: onnx.ModelProto, feed: Mapping[str, NDArray[Any]], fetch: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
@@ -409,7 +503,8 @@ def run(model: onnx.ModelProto, feed: Mapping[str, NDArray[Any]], fetch: Sequenc
             shapes = [None if v is None else v.array.shape for v in node.inputs]
             raise node.error(f"shapes {shapes} ({error})", "operands that fit each other") from error
         if value.array.shape[:1] != (1,) or not value.array.size:
-            raise node.error(f"a result of shape {value.array.shape}", "batch 1 as first axis, at least one element")
+            raise node.error(f"a result of shape {value.array.shape}", "batch 1 as first axis, at least one element",
+                             "E2")
         if value.kind not in _SHARED and readers[node.output] != 1:
             raise node.error(f"{readers[node.output]} readers of {value.kind.value}", "exactly one")
         values[node.output] = value
@@ -471,10 +566,9 @@ def _bind(proto: onnx.NodeProto, values: Mapping[str, _Value], opset: int) -> tu
     """A node whose operator, inputs, output and attributes have the dialect's form."""
     names, output = tuple(proto.input), ", ".join(proto.output)
     node = _Node(proto.op_type, output, names, tuple(values.get(name) if name else None for name in names), {})
-    operator = _OPERATORS.get(proto.op_type)
-    if operator is None or proto.domain not in ("", "ai.onnx") or opset < operator.since:
-        raise node.error(f"this operator (domain '{proto.domain}', opset {opset})",
-                         f"one of {', '.join(_OPERATORS)}; Pad and Resize from opset 11 on")
+    operator = (_OPERATORS_10 if opset == 10 else _OPERATORS).get(proto.op_type)
+    if operator is None or proto.domain not in ("", "ai.onnx"):
+        raise node.error(f"this operator (domain '{proto.domain}', opset {opset})", f"one of {', '.join(_OPERATORS)}")
     if len(proto.output) != 1 or not output or output in values:
         raise node.error(f"the outputs {list(proto.output)}", "one, of a name that nothing else has")
     if not operator.least <= len(names) <= operator.most:
@@ -502,6 +596,6 @@ def _output(result: onnx.ValueInfoProto, values: Mapping[str, _Value]) -> str:
         raise HandoffError(f"graph: output '{result.name}' is {found}; needed: a Div directly behind a Min, without "
                            "which HTVM does not compile the graph")
     if form.elem_type != TensorProto.FLOAT or shape != value.array.shape:
-        raise HandoffError(f"graph: output '{result.name}' declares element type {form.elem_type}, shape {shape}; "
-                           f"needed: float32, shape {value.array.shape}")
+        raise Refusal("E2", "graph", f"that output '{result.name}' declares element type {form.elem_type}, "
+                      f"shape {shape}", f"float32, shape {value.array.shape}")
     return result.name

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
+
+from onnxdiana.handoff.shapes import infer
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +64,7 @@ class Graph:
         tensors += [(node.output, node.attributes["value"]) for node in self.nodes
                     if node.op_type == "Constant" and isinstance(node.attributes.get("value"), onnx.TensorProto)]
         for name, tensor in tensors:
-            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            if tensor.data_location == onnx.TensorProto.EXTERNAL or min(tensor.dims, default=0) < 0:
                 continue
             try:
                 found[name] = numpy_helper.to_array(tensor)
@@ -84,20 +85,24 @@ class Graph:
         readers = self.readers.get(name, [])
         return readers[0] if len(readers) == 1 and name not in self.outputs else None
 
-    @cached_property
+    @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Static shapes of tensors, by ONNX's shape inference and what the file says; unknown ones are left out."""
-        try:
-            inferred = onnx.shape_inference.infer_shapes(self.model, data_prop=True).graph
-        except Exception:  # a broken graph; what the file says is all there is
-            inferred = self.model.graph
-        found = {}
-        for value in (*inferred.value_info, *inferred.input, *inferred.output):
+        """Static shapes of tensors, computed, and where that is impossible as the file says; others are left out."""
+        return self._inferred[0]
+
+    @property
+    def unfit(self) -> tuple[Node, ...]:
+        """Nodes whose inputs have shapes that do not fit the operator."""
+        return self._inferred[1]
+
+    @cached_property
+    def _inferred(self) -> tuple[dict[str, tuple[int, ...]], tuple[Node, ...]]:
+        declared = {}
+        for value in (*self.model.graph.value_info, *self.model.graph.output, *self.inputs):
             dims = value.type.tensor_type.shape.dim
             if value.type.tensor_type.HasField("shape") and all(dim.HasField("dim_value") for dim in dims):
-                found[value.name] = tuple(dim.dim_value for dim in dims)
-        found.update({name: np.shape(array) for name, array in self.constants.items()})
-        return found
+                declared[value.name] = tuple(dim.dim_value for dim in dims)
+        return infer(self.nodes, self.constants, declared)
 
 
 def _plain(value: Any) -> Any:

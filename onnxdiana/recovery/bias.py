@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 
 from onnxdiana import graph, numerics
 from onnxdiana.graph import IrEmitter, name_of
-from onnxdiana.integers import ACCUMULATOR, code_name
+from onnxdiana.integers import code_name
 from onnxdiana.layers import Network
 from onnxdiana.loading import OPSET
 from onnxdiana.numerics import Rounding
 from onnxdiana.reference import Walk
 from onnxdiana.rules.ops import operator
+from onnxdiana.rules.ops.base import ACCUMULATOR
 from onnxdiana.runtime import CHUNK, Runner, length, take
 from onnxdiana.scales import ScaleTable
 

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from onnxdiana.calibration import Calibration
 from onnxdiana.graph import name_of
-from onnxdiana.integers import ACCUMULATOR, Parameters, integerize, round_parameters
+from onnxdiana.integers import Parameters, integerize, round_parameters
 from onnxdiana.layers import Network, network
 from onnxdiana.numerics import Rounding
 from onnxdiana.recovery import bias, pooling
+from onnxdiana.rules.ops.base import ACCUMULATOR
 from onnxdiana.runtime import Runner, few
 from onnxdiana.scales import ScaleTable
 

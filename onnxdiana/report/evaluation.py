@@ -10,12 +10,13 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from onnxdiana import reference
+from onnxdiana import padding, reference
 from onnxdiana.calibration import DataSource
 from onnxdiana.errors import CalibrationError
 from onnxdiana.graph import name_of
 from onnxdiana.layers import Network
 from onnxdiana.runtime import CHUNK, Runner, length
+from onnxdiana.scales import ScaleTable
 from onnxdiana.tail import Tail
 
 
@@ -46,21 +47,21 @@ class Evaluation:
         return None if self.errors_integer is None else 1 - self.errors_integer / self.samples
 
 
-def evaluate(view: Network, tail: Tail, integer: ir.Model, source: DataSource) -> Evaluation:
-    """Run both models over the data, as a stream.
+def evaluate(view: Network, tail: Tail, table: ScaleTable, integer: ir.Model, source: DataSource) -> Evaluation:
+    """Run both models over the data, as a stream; outputs that a classifier was padded with are left out.
 
     Raises:
         CalibrationError: no samples, or labels that do not fit the first output.
     """
     outputs = [name_of(v) for v in integer.graph.outputs]
-    runner = Runner(view.model, outputs)
+    runner, own = Runner(view.model, outputs), padding.own_rows(view, table)
     finish = None if tail.model is None else Runner(tail.model).run
     signal: dict[str, float] = {}
     noise: dict[str, float] = {}
     answers: list[NDArray[Any]] = []
     count = 0
     for batch in source.batches(CHUNK):
-        both = runner.run(batch), reference.run(integer, batch)
+        both = [padding.cropped(values, own) for values in (runner.run(batch), reference.run(integer, batch))]
         real, exact = both if finish is None else (values | finish(values) for values in both)
         for name in (name for name, values in real.items() if values.dtype.kind == "f"):
             y = real[name].astype(np.float64)

@@ -16,15 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 import onnxdiana
-from onnxdiana import graph
+from onnxdiana import costs, graph
 from onnxdiana.calibration import Calibration
+from onnxdiana.choices import Choice, Plan, explain, written
 from onnxdiana.config import Config
 from onnxdiana.exporting.folder import FORMAT
+from onnxdiana.forms import Forms
 from onnxdiana.graph import name_of
+from onnxdiana.handoff.findings import Handoff
 from onnxdiana.integers import Parameters, code_name
 from onnxdiana.layers import Layer, Network
 from onnxdiana.loading import LoadedModel
 from onnxdiana.report.evaluation import Evaluation
+from onnxdiana.report.handoff import finding_json
 from onnxdiana.scales import ScaleTable
 from onnxdiana.tail import Tail
 from onnxdiana.targets import Target
@@ -47,6 +51,7 @@ class Facts:
     pooling: Mapping[str, str]
     target: Target
     config: Config
+    plan: Plan
     evaluation: Evaluation | None
 
 
@@ -75,7 +80,7 @@ def digests(view: Network, parameters: Mapping[str, Parameters], fake: Mapping[s
 
 def summarize(
     view: Network, tail: Tail, table: ScaleTable, parameters: Mapping[str, Parameters], fake: Mapping[str, Parameters],
-    facts: Facts, agreement: Agreement, obstacles: Sequence[str], files: Mapping[str, str],
+    facts: Facts, agreement: Agreement, obstacles: Sequence[str], verdict: Handoff | None, files: Mapping[str, str],
 ) -> dict[str, Any]:
     """The document.
 
@@ -84,9 +89,11 @@ def summarize(
         facts: of the stages before.
         agreement: of all spellings.
         obstacles: why there is no ``htvm/``; empty where there is.
+        verdict: what the checker says of it; None where there is none.
         files: sha256 of every other file, by relative path.
     """
-    layers = layer_entries(view, table, parameters, fake, facts.target, agreement)
+    layers = layer_entries(view, table, parameters, fake, facts.target, facts.plan.forms, agreement)
+    told = explain(view, tail, table, facts.target, facts.config, facts.plan)
     calibration, evaluation = facts.calibration, facts.evaluation
     return {
         "format": FORMAT,
@@ -110,9 +117,9 @@ def summarize(
         "pooling": dict(facts.pooling),
         "layers": layers,
         "tail": tail.operators,
-        "totals": totals(layers),
+        "totals": totals(layers, estimates(view, table, facts.target, facts.plan.forms)),
         "agreement": agreement_entry(view, agreement),
-        "handoff": handoff(obstacles),
+        "handoff": handoff(obstacles, told, verdict),
         "evaluation": None if evaluation is None else {
             "source": evaluation.description, "sha256": evaluation.sha256, "samples": evaluation.samples,
             "sqnr_db": {name: decibel(v) for name, v in evaluation.sqnr.items()},
@@ -138,21 +145,31 @@ def _options(facts: Facts) -> dict[str, Any]:
 
 def layer_entries(
     view: Network, table: ScaleTable, parameters: Mapping[str, Parameters], fake: Mapping[str, Parameters],
-    target: Target, agreement: Agreement,
+    target: Target, forms: Forms, agreement: Agreement,
 ) -> list[dict[str, Any]]:
     """One entry a requantizing layer, in execution order."""
-    return [_layer(view, table, target, agreement, layer) | {"sha256": digests(view, parameters, fake, layer)}
+    return [_layer(view, table, target, forms, agreement, layer) | {"sha256": digests(view, parameters, fake, layer)}
             for layer in view.layers]
 
 
-def totals(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Sums over the entries of all layers."""
+def estimates(view: Network, table: ScaleTable, target: Target, forms: Forms) -> list[costs.Estimate | None]:
+    """What the target's models say of every layer as it is handed over, on its core."""
+    found = []
+    for layer in view.layers:
+        with written(layer, forms.kernels.get(layer.name)) as handed:
+            found.append(target.estimated(handed, table.layers[layer.name].core))
+    return found
+
+
+def totals(layers: Sequence[Mapping[str, Any]], estimated: Sequence[costs.Estimate | None]) -> dict[str, Any]:
+    """Sums over the entries of all layers, and over :func:`estimates`."""
     return {
         "layers": len(layers), "macs": sum(entry["macs"] for entry in layers),
         "parameters": sum(entry["parameters"] for entry in layers),
         "macs_by_core": {core: sum(entry["macs"] for entry in layers if entry["core"] == core)
                          for core in sorted({entry["core"] for entry in layers})},
         "largest_accumulator_bound": max((entry["accumulator_bound"] for entry in layers), default=0),
+        "estimate": costs.totals(estimated),
     }
 
 
@@ -165,21 +182,33 @@ def agreement_entry(view: Network, agreement: Agreement) -> dict[str, Any]:
     }
 
 
-def handoff(obstacles: Sequence[str]) -> dict[str, Any]:
-    """Whether there is an ``htvm/``, and why not."""
-    return {"written": not obstacles, "obstacles": list(obstacles)}
+def handoff(obstacles: Sequence[str], choices: Sequence[Choice], verdict: Handoff | None) -> dict[str, Any]:
+    """Whether there is an ``htvm/``, and why not; what was chosen for it, and what the checker says."""
+    regions = () if verdict is None else verdict.regions
+    return {
+        "written": not obstacles, "obstacles": list(obstacles), "choices": [choice.entry() for choice in choices],
+        "findings": [] if verdict is None else [finding_json(finding) for finding in verdict.findings],
+        "offloaded": {} if verdict is None else verdict.offloaded,
+        "regions": [{"name": region.name, "kind": region.kind, "core": region.core, "because": list(region.because)}
+                    for region in regions],
+    }
 
 
-def _layer(view: Network, table: ScaleTable, target: Target, agreement: Agreement, layer: Layer) -> dict[str, Any]:
+def _layer(
+    view: Network, table: ScaleTable, target: Target, forms: Forms, agreement: Agreement, layer: Layer
+) -> dict[str, Any]:
     scale, own = table.tensors[name_of(layer.output)], table.layers[layer.name]
     arrays = [a for v in (layer.operator.weight(layer.node), layer.operator.bias(layer.node))
               if (a := graph.constant(v)) is not None]
+    with written(layer, forms.kernels.get(layer.name)) as handed:
+        reasons, estimate = target.judge(handed), target.estimated(handed, own.core)
     return {
         "name": layer.name, "operator": layer.operation, "output": name_of(layer.output),
         "output_shape": list(graph.sample_shape(layer.output)),
-        "core": own.core, "not_accelerated_because": [obstacle.reason for obstacle in target.judge(layer)],
+        "core": own.core, "not_accelerated_because": [obstacle.reason for obstacle in reasons],
         "shift": own.shift, "rounding": own.rounding, "exponent": scale.scalar, "codes": list(scale.codes),
         "accumulator_bound": own.accumulator_bound,
         "sqnr_db": decibel(agreement.sqnr[code_name(layer.output)]),
         "macs": layer.operator.macs(layer.node), "parameters": sum(a.size for a in arrays),
+        "estimate": costs.as_entry(estimate),
     }

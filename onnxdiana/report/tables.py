@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
+
+WIDTH = 120
+"""Columns in which lines with text are kept."""
 
 
 def grid(head: Sequence[str], rows: Sequence[Sequence[str]], right: set[int]) -> list[str]:
@@ -28,3 +32,9 @@ def counted(number: int, noun: str) -> str:
 def sizes(shape: Sequence[int]) -> str:
     """A shape without the batch; ``-`` for a single number."""
     return "x".join(map(str, shape)) or "-"
+
+
+def wrapped(text: str, lead: str) -> list[str]:
+    """Lines of at most :data:`WIDTH` columns, the first behind a lead, the others flush with it."""
+    return textwrap.wrap(text, WIDTH, initial_indent=lead, subsequent_indent=" " * len(lead),
+                         break_long_words=False, break_on_hyphens=False)

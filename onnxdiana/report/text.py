@@ -10,6 +10,7 @@ from typing import Any
 from onnxdiana.canonical import TOLERANCE
 from onnxdiana.check import Report
 from onnxdiana.exporting.artifacts import Artifacts
+from onnxdiana.handoff.findings import Finding, grouped
 from onnxdiana.report.tables import counted, grid, share, sizes
 
 _POOR = 10
@@ -31,9 +32,18 @@ def table(result: Artifacts) -> str:
              f"{totals['parameters']} parameters; {_cores(summary)}", *_quality(summary)]
     if result.folder is not None:
         lines.append(f"written: {result.folder} (check it with: onnxdiana validate {result.folder})")
-        if summary["handoff"]["written"]:
-            lines.append(f"for HTVM: {result.folder / 'htvm' / 'model.onnx'}, with vectors beside it")
+    if summary["handoff"]["written"]:
+        place = "htvm/model.onnx" if result.folder is None else result.folder / "htvm" / "model.onnx"
+        lines.append(f"for HTVM: {place}; {_offloaded(summary)}")
     return "\n".join(lines)
+
+
+def _offloaded(summary: Mapping[str, Any]) -> str:
+    """What the accelerator is predicted to get, and how long it is estimated to take."""
+    counts = ", ".join(f"{number} {kind}" for kind, number in summary["handoff"]["offloaded"].items())
+    times = " or ".join(f"{figures['milliseconds']:.3g} ms ({model})"
+                        for model, figures in summary["totals"]["estimate"].items())
+    return f"predicted on the accelerator: {counts or 'nothing'}" + (f"; estimated {times} there" if times else "")
 
 
 def _cores(summary: Mapping[str, Any]) -> str:
@@ -75,9 +85,7 @@ def notes(result: Artifacts) -> list[str]:
     lines = [*summary["model"]["notes"], *_by_rules(summary), *_on_cpu(summary), *_poor(summary)]
     if summary["tail"]:
         lines.append(f"in float behind the last layer: {', '.join(summary['tail'])}; the hand-over graph ends before")
-    if summary["handoff"]["obstacles"]:
-        lines.append("htvm/ is not written; HTVM cannot express:")
-        lines += [f"  - {reason}" for reason in summary["handoff"]["obstacles"]]
+    lines += _handed_over(summary)
     evaluation, calibration = summary["evaluation"], summary["calibration"]
     if evaluation and evaluation["sha256"] and (evaluation["source"], evaluation["sha256"]) == (
             calibration["source"], calibration["sha256"]):
@@ -85,6 +93,36 @@ def notes(result: Artifacts) -> list[str]:
     if result.moved is not None:
         lines.append(f"the folder that stood there is now {result.moved}")
     return lines
+
+
+def _handed_over(summary: Mapping[str, Any]) -> list[str]:
+    """What was chosen for the hand-over graph, and what the checker says of it."""
+    handoff = summary["handoff"]
+    if handoff["obstacles"]:
+        return ["htvm/ is not written; HTVM cannot express:", *(f"  - {reason}" for reason in handoff["obstacles"])]
+    by_option: dict[str, list[Mapping[str, Any]]] = {}
+    for choice in handoff["choices"]:
+        if choice["applied"] or choice["option"] == "pad-outputs":
+            by_option.setdefault(choice["option"], []).append(choice)
+    lines = [f"--{option}: {_places(found[0]['place'], len(found))}: {found[0]['what']} ({found[0]['reason']})"
+             for option, found in by_option.items() if option != "tail"]
+    wanted = summary["options"]["vectors"]
+    written = 1 + sum(name.startswith("vectors/") and name.endswith("/input.npy") for name in summary["files"])
+    if written < wanted:
+        lines.append(f"--vectors: {counted(written, 'sample')} with vectors, not {wanted}: calibration kept no more")
+    findings = [Finding(**{key: value for key, value in found.items() if key != "level"})
+                for found in handoff["findings"] if not found["code"].startswith("W")]
+    told = {level: [f"  - {first.code} at {_places(first.node, count)}: {first.found}; needed: {first.needed}"
+                    for first, count in grouped([f for f in findings if f.code.startswith(level)])] for level in "EH"}
+    if told["E"]:
+        lines += ["WARNING: HTVM does not take htvm/model.onnx as it is:", *told["E"]]
+    if told["H"]:
+        lines += ["doubtful on silicon ('onnxdiana handoff' tells all, and what to do):", *told["H"]]
+    return lines
+
+
+def _places(first: str, count: int) -> str:
+    return first if count == 1 else f"{count} places, the first {first}"
 
 
 def _by_rules(summary: Mapping[str, Any]) -> list[str]:

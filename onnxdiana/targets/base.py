@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from onnxdiana import graph
+from onnxdiana.costs import Estimate
 from onnxdiana.errors import TargetError
 from onnxdiana.layers import Layer
 
@@ -24,6 +25,10 @@ class Obstacle:
 
 def _nowhere(layer: Layer) -> list[Obstacle]:
     return [Obstacle("the target has no accelerator")]
+
+
+def _unknown(layer: Layer, core: str) -> Estimate | None:
+    return None
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,10 @@ class Target:
     """Name of the core that :attr:`obstacles` speaks of."""
     obstacles: Callable[[Layer], list[Obstacle]] = _nowhere
     """Why the accelerator does not take a layer; empty where it does. Ask it through :meth:`judge`."""
+    estimate: Callable[[Layer, str], Estimate | None] = _unknown
+    """Cycles and energy of a layer on a core, None where no model knows. Ask it through :meth:`estimated`."""
+    memory: int | None = None
+    """Bytes that the weights and activations of a network share with the code; None where it is not told."""
 
     def __post_init__(self) -> None:
         """Check the description.
@@ -75,6 +84,22 @@ class Target:
         if not isinstance(found, list) or not all(isinstance(obstacle, Obstacle) for obstacle in found):
             raise TargetError(f"target '{self.name}': its obstacles answer {found!r} for {graph.where(layer.node)}; "
                               "give a list of onnxdiana.targets.Obstacle(reason, remedy)")
+        return found
+
+    def estimated(self, layer: Layer, core: str) -> Estimate | None:
+        """What :attr:`estimate` answers, which a user may have written.
+
+        Raises:
+            TargetError: it fails, or answers something else than an :class:`Estimate` or None.
+        """
+        try:
+            found = self.estimate(layer, core)
+        except Exception as error:
+            raise TargetError(f"target '{self.name}': its estimate fails on {graph.where(layer.node)}: "
+                              f"{type(error).__name__}: {error}; repair the target") from error
+        if not isinstance(found, Estimate | None):
+            raise TargetError(f"target '{self.name}': its estimate answers {found!r} for {graph.where(layer.node)}; "
+                              "give an onnxdiana.costs.Estimate, or None")
         return found
 
     def core(self, layer: Layer) -> str:

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from onnxdiana import graph
+from onnxdiana import costs, graph
+from onnxdiana.costs.layers import work_of
+from onnxdiana.costs.memory import L2
 from onnxdiana.layers import Layer
 from onnxdiana.rules.ops.conv import geometry
 from onnxdiana.targets.base import Obstacle, Target
@@ -117,4 +119,10 @@ def digital_obstacles(layer: Layer) -> list[Obstacle]:
     return _divisible(layer, kind) + (_conv(layer) if kind == "conv" else [])
 
 
-TARGET = Target(name="diana", obstacles=digital_obstacles)
+def estimate(layer: Layer, core: str) -> costs.Estimate | None:
+    """By the public models of the chip (docs/estimates.md); None on the RISC-V core, which neither has."""
+    work = work_of(layer)
+    return None if work is None else costs.estimate(work, core)
+
+
+TARGET = Target(name="diana", obstacles=digital_obstacles, estimate=estimate, memory=L2)

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxdiana import graph
+from onnxdiana.forms import Forms
 from onnxdiana.graph import Emitter, Namer
 from onnxdiana.numerics import Rounding
 from onnxdiana.rules.ops.base import Array, Codes, Operator, T, insert_behind
@@ -62,11 +63,13 @@ class Add(Operator):
         wide = [emitter.add("Cast", [x], f"{output}.operand", to=int(ir.DataType.INT32)) for x in inputs]
         return emitter.add("Add", wide, output)
 
-    def prepare_htvm(self, node: ir.Node, unique: Namer) -> None:
-        """``Requantize(0, hi) -> Relu(Requantize(-128, hi))``: the accelerator's sum has no ReLU."""
+    def prepare_htvm(self, node: ir.Node, unique: Namer, forms: Forms) -> None:
+        """``Requantize(0, hi) -> Relu(Requantize(-128, hi))``: the accelerator's sum has no ReLU. Vectors become maps."""
         requantizer = graph.sole_consumer(node.outputs[0])
         assert requantizer is not None
-        if graph.attribute(requantizer, "lo") == 0:
+        if len(graph.sample_shape(node.outputs[0])) == 1:
+            _as_maps(node, requantizer, unique)
+        if graph.attribute(requantizer, "lo") == 0 and forms.silicon == "safe":
             requantizer.attributes["lo"] = ir.AttrInt64("lo", -128)
             signed, name = requantizer.outputs[0], graph.name_of(requantizer.outputs[0])
             signed.name = unique(f"{name}.signed")
@@ -75,6 +78,23 @@ class Add(Operator):
     def emit_htvm(self, node: ir.Node, inputs: Sequence[T], output: str, emitter: Emitter[T]) -> T:
         """Add on requantized tensors."""
         return emitter.add("Add", list(inputs), output)
+
+
+def _as_maps(node: ir.Node, requantizer: ir.Node, unique: Namer) -> None:
+    """Vectors (N, C) are added as maps (N, C, 1, 1): HTVM's code generator asks for an axis that vectors have not.
+
+    Source: HTVM, ``soma_dory/codegen.py``, ``create_dory_add_node`` (read, not run).
+    """
+    g, codes = node.graph, requantizer.outputs[0]
+    assert isinstance(g, ir.Graph)
+    channels, = graph.sample_shape(codes)
+    insert_behind(codes, "Flatten", unique(f"{graph.name_of(codes)}.flat"), {use.node for use in codes.uses()}, axis=1)
+    shape = ir.Shape([graph.BATCH, channels, 1, 1])
+    for operand in [v for v in dict.fromkeys(node.inputs) if v is not None]:
+        name = unique(f"{graph.name_of(operand)}.map")
+        size = graph.initializer(g, f"{name}.shape", np.array([0, channels, 1, 1], np.int64))
+        insert_behind(operand, "Reshape", name, [node], size).shape = shape
+    node.outputs[0].shape = codes.shape = shape
 
 
 OPERATOR = Add()

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxdiana import graph, numerics
+from onnxdiana.forms import Forms
 from onnxdiana.graph import Emitter
 from onnxdiana.numerics import Rounding
 from onnxdiana.rules.ops.base import Array, Codes, HalfUp, T, window
@@ -66,7 +67,7 @@ class AveragePool(HalfUp):
         factor = emitter.constant(f"{output}.factor", _windows(node)[1].astype(np.int32))
         return self.emit_product(node, [total, factor], output, emitter)
 
-    def htvm_obstacles(self, node: ir.Node) -> Iterator[str]:
+    def htvm_obstacles(self, node: ir.Node, forms: Forms) -> Iterator[str]:
         """HTVM's AveragePool sums in int8, and the dialect has no factor a position."""
         yield ("windows that count only what lies on the map have a factor each, which HTVM's dialect has not; use "
                "padding=0, or count_include_pad=True (a convolution then)")

@@ -11,11 +11,15 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from onnxdiana import graph, numerics
+from onnxdiana.forms import Forms
 from onnxdiana.graph import Emitter, Namer
 from onnxdiana.numerics import Rounding
 
 DOMAIN = "onnxdiana"
 """Domain of the integer graph's operators: same names as ONNX's, on codes and accumulators instead of floats."""
+
+ACCUMULATOR = ".accumulator"
+"""What a layer's name gets for its node in the integer graph; canonicalization keeps the name free."""
 
 Array = NDArray[Any]
 Codes = tuple[int, int]
@@ -128,12 +132,12 @@ class Operator:
         """Write the node in the dialect that HTVM takes (opset 13, float-typed integers, batch 1)."""
         return self._copy(node, inputs, output, emitter)
 
-    def htvm_obstacles(self, node: ir.Node) -> Iterator[str]:
+    def htvm_obstacles(self, node: ir.Node, forms: Forms) -> Iterator[str]:
         """Why this node of the integer graph cannot be written in the dialect, each with what to change."""
         return iter(())
 
-    def prepare_htvm(self, node: ir.Node, unique: Namer) -> None:
-        """Rearrange the integer graph (a clone) around this node, where the dialect wants it otherwise."""
+    def prepare_htvm(self, node: ir.Node, unique: Namer, forms: Forms) -> None:
+        """Rearrange the integer graph (a clone) around this node, where the dialect or a choice wants it otherwise."""
 
     def _copy(self, node: ir.Node, inputs: Sequence[T], output: str, emitter: Emitter[T]) -> T:
         """Write the node as it is: the same operator and attributes, constants copied."""

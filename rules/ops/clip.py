@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxdiana import graph
+from onnxdiana.forms import Forms
 from onnxdiana.graph import Emitter
 from onnxdiana.numerics import Rounding
 from onnxdiana.rules.ops.base import Array, Codes, Operator, T
@@ -63,7 +64,7 @@ class Clip(Operator):
         """Relu on codes, which is all the dialect has."""
         return emitter.add("Relu", list(inputs), output)
 
-    def htvm_obstacles(self, node: ir.Node) -> Iterator[str]:
+    def htvm_obstacles(self, node: ir.Node, forms: Forms) -> Iterator[str]:
         """A bound behind something that is not a layer can only be a Relu."""
         if (graph.attribute(node, "lo"), graph.attribute(node, "hi")) != (0, 127):
             yield "a clip with an upper bound that follows no layer; put it directly behind a Conv, Linear or Add"

@@ -10,9 +10,10 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxdiana import graph, numerics
-from onnxdiana.graph import Emitter
+from onnxdiana.forms import Forms
+from onnxdiana.graph import Emitter, Namer
 from onnxdiana.numerics import Rounding
-from onnxdiana.rules.ops.base import Array, Linear, T, bias_shape, window
+from onnxdiana.rules.ops.base import ACCUMULATOR, Array, Linear, T, bias_shape, window
 
 
 def geometry(node: ir.Node) -> dict[str, Any]:
@@ -59,13 +60,26 @@ class Conv(Linear):
                               kernel_shape=list(weight.shape[2:]), **geometry(node))
         return emitter.add("Add", [product, emitter.constant(bias_name, bias.reshape(bias_shape(weight.ndim)))], output)
 
+    def prepare_htvm(self, node: ir.Node, unique: Namer, forms: Forms) -> None:
+        """Zero taps, where they were chosen; a bias of zeros goes, where it was chosen."""
+        weight, bias = node.inputs[1], node.inputs[2]
+        assert weight is not None
+        kernel = forms.kernels.get(graph.name_of(node.outputs[0]).removesuffix(ACCUMULATOR))
+        if kernel is not None:
+            graph.set_constant(weight, kernel.embed(graph.required_constant(weight)))
+            node.attributes["pads"] = ir.AttrInt64s("pads", kernel.pads)
+            node.attributes["dilations"] = ir.AttrInt64s("dilations", [1, 1])
+        if not forms.zero_bias and not graph.required_constant(bias).any():
+            node.replace_input_with(2, None)
+
     def emit_htvm(self, node: ir.Node, inputs: Sequence[T], output: str, emitter: Emitter[T]) -> T:
         """Conv with an explicit bias: without one it would not be accelerated."""
-        parameters = [emitter.constant(name, array.astype(np.float32)) for name, array in self.parameters(node)]
+        given = (v for v in node.inputs[1:] if v is not None)
+        parameters = [emitter.constant(graph.name_of(v), graph.required_constant(v).astype(np.float32)) for v in given]
         kernel = list(graph.required_constant(node.inputs[1]).shape[2:])
         return emitter.add("Conv", [inputs[0], *parameters], output, kernel_shape=kernel, **geometry(node))
 
-    def htvm_obstacles(self, node: ir.Node) -> Iterator[str]:
+    def htvm_obstacles(self, node: ir.Node, forms: Forms) -> Iterator[str]:
         """HTVM makes integers of 2-d convolutions only."""
         if graph.required_constant(node.inputs[1]).ndim != 4:
             yield "HTVM takes 2-d convolutions only; write it as a 2-d convolution with an axis of size 1"

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxdiana import graph
+from onnxdiana.forms import Forms
 from onnxdiana.numerics import Rounding
 from onnxdiana.rules.ops.base import Array, Operator
 
@@ -33,7 +34,7 @@ class Gather(Operator):
         """numpy's take."""
         return np.take(inputs[0], graph.required_constant(node.inputs[1]), axis=graph.attribute(node, "axis"))
 
-    def htvm_obstacles(self, node: ir.Node) -> Iterator[str]:
+    def htvm_obstacles(self, node: ir.Node, forms: Forms) -> Iterator[str]:
         """None of the dialect's operators."""
         yield ("Gather in an order that no slice has is not in HTVM's dialect; take a range of channels, or permute "
                "them by Reshape, Transpose and Reshape")

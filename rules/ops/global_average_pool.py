@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxdiana import graph, numerics
+from onnxdiana.forms import Forms
 from onnxdiana.graph import Emitter, Namer
 from onnxdiana.numerics import Rounding
 from onnxdiana.rules.ops.base import Array, Codes, Operator, T, insert_behind
@@ -54,7 +55,7 @@ class GlobalAveragePool(Operator):
         total = emitter.add("ReduceSum", [wide, axes], f"{output}.sum", keepdims=1)
         return emitter.add("Div", [total, emitter.constant(f"{output}.size", np.array(size, np.int32))], output)
 
-    def prepare_htvm(self, node: ir.Node, unique: Namer) -> None:
+    def prepare_htvm(self, node: ir.Node, unique: Namer, forms: Forms) -> None:
         """The dialect flattens the map before the clip: a Flatten behind it falls away, others read a Reshape of it."""
         requantizer = graph.sole_consumer(node.outputs[0])
         assert requantizer is not None
@@ -77,7 +78,7 @@ class GlobalAveragePool(Operator):
         pooled = emitter.add("GlobalAveragePool", list(inputs), f"{output}.pooled")
         return emitter.add("Flatten", [pooled], output, axis=1)
 
-    def htvm_obstacles(self, node: ir.Node) -> Iterator[str]:
+    def htvm_obstacles(self, node: ir.Node, forms: Forms) -> Iterator[str]:
         """TVM's global_avg_pool2d."""
         if len(graph.sample_shape(self.codes(node)[0])) != 3:
             yield "HTVM takes 2-d pooling only; write the map as a 2-d one with an axis of size 1"

@@ -8,9 +8,11 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxdiana import graph
-from onnxdiana.graph import Emitter
+from onnxdiana.forms import Forms
+from onnxdiana.graph import Emitter, Namer
 from onnxdiana.numerics import Rounding
-from onnxdiana.rules.ops.base import Array, Operator, T
+from onnxdiana.rules.ops.add import OPERATOR as ADD
+from onnxdiana.rules.ops.base import ACCUMULATOR, DOMAIN, Array, Operator, T
 
 
 class Concat(Operator):
@@ -34,9 +36,102 @@ class Concat(Operator):
         """numpy's concatenation."""
         return np.concatenate(inputs, axis=graph.attribute(node, "axis"))
 
-    def htvm_obstacles(self, node: ir.Node) -> Iterator[str]:
-        """Breaks partitioning for DIANA (docs/htvm-dialect.md0)."""
-        yield "Concat, at which HTVM stops when it partitions for DIANA; add the branches instead of concatenating"
+    def htvm_obstacles(self, node: ir.Node, forms: Forms) -> Iterator[str]:
+        """HTVM stops at Concat when it partitions for DIANA (docs/htvm-dialect.md, 1); channels have another form."""
+        rank = 1 + len(graph.sample_shape(node.outputs[0]))
+        if forms.concat == "refuse":
+            yield "Concat, at which HTVM stops when it partitions for DIANA; use --concat convs"
+        elif graph.attribute(node, "axis") % rank != 1 or rank not in (2, 4):
+            yield ("Concat along an axis other than the channels, at which HTVM stops when it partitions for DIANA; "
+                   "concatenate channels, or add the branches")
+
+    def prepare_htvm(self, node: ir.Node, unique: Namer, forms: Forms) -> None:
+        """``Concat(a, b) -> Add(a', b')``: each operand among zeros in the others' channels, which is exact.
+
+        A layer that nothing else reads gets rows of zeros; behind anything else comes a layer that copies codes.
+        """
+        assert isinstance(node.graph, ir.Graph)
+        joined, first = node.outputs[0], 0
+        name, shape, total = graph.name_of(joined), joined.shape, graph.sample_shape(joined)[0]
+        result: ir.Value | None = None
+        for operand in self.codes(node):
+            layer = _own_layer(operand) or _copy(operand, node, unique)
+            for parameter in layer.inputs[1:]:
+                assert parameter is not None
+                graph.set_constant(parameter, _among_zeros(graph.required_constant(parameter), first, total))
+            first += graph.sample_shape(operand)[0]
+            requantizer = graph.sole_consumer(layer.outputs[0])
+            assert requantizer is not None
+            part = requantizer.outputs[0]
+            layer.outputs[0].shape = part.shape = shape
+            part.name = unique(f"{name}.part")
+            result = part if result is None else _added(result, part, node, unique, forms)
+        assert result is not None
+        joined.replace_all_uses_with(result)
+        node.graph.remove(node, safe=True)
+        result.name = name
+
+
+def _own_layer(value: ir.Value) -> ir.Node | None:
+    """The Conv or Gemm whose codes a tensor has, where rows of zeros in it concern nobody else and give code 0."""
+    requantizer = value.producer()
+    if requantizer is None or requantizer.op_type != "Requantize" or len(value.uses()) != 1 or not (
+            graph.attribute(requantizer, "lo") <= 0 <= graph.attribute(requantizer, "hi")):
+        return None
+    layer = requantizer.inputs[0].producer() if requantizer.inputs[0] is not None else None
+    linear = layer is not None and layer.op_type in ("Conv", "Gemm") and graph.attribute(layer, "group", 1) == 1
+    return layer if linear else None
+
+
+def _among_zeros(rows: Array, first: int, total: int) -> Array:
+    """Rows of a weight or bias at their place among so many."""
+    found = np.zeros((total, *rows.shape[1:]), rows.dtype)
+    found[first:first + len(rows)] = rows
+    return found
+
+
+def _copy(operand: ir.Value, before: ir.Node, unique: Namer) -> ir.Node:
+    """A 1x1 Conv, or a Gemm, that copies the channels of its operand."""
+    g, channels, *size = before.graph, *graph.sample_shape(operand)
+    assert isinstance(g, ir.Graph)
+    name = unique(f"{graph.name_of(operand)}.copied")
+    weight = np.eye(channels, dtype=np.int8).reshape(channels, channels, *(1 for _ in size))
+    parameters = [graph.initializer(g, unique(f"{name}.{role}"), array)
+                  for role, array in (("weight", weight), ("bias", np.zeros(channels, np.int32)))]
+    return _layer("Conv" if size else "Gemm", [operand, *parameters], name, before,
+                  0 if _never_negative(operand) else -128)
+
+
+def _never_negative(value: ir.Value) -> bool:
+    """Whether a tensor's codes start at 0: a mean behind it wants to know."""
+    node = value.producer()
+    assert node is not None
+    lo = graph.attribute(node, "lo", 0 if node.op_type == "Relu" else None)
+    if lo is not None and (lo >= 0 or node.op_type in ("Quantize", "Requantize")):
+        return bool(lo >= 0)
+    return all(_never_negative(v) for v in node.inputs if v is not None and graph.constant(v) is None)
+
+
+def _added(first: ir.Value, second: ir.Value, before: ir.Node, unique: Namer, forms: Forms) -> ir.Value:
+    """The sum of codes of which one is 0 at every place."""
+    node = _layer("Add", [first, second], unique(f"{graph.name_of(first)}.sum"), before)
+    requantizer = graph.sole_consumer(node.outputs[0])
+    assert requantizer is not None
+    ADD.prepare_htvm(node, unique, forms)
+    flat = graph.sole_consumer(requantizer.outputs[0])
+    return requantizer.outputs[0] if flat is None else flat.outputs[0]
+
+
+def _layer(op_type: str, inputs: Sequence[ir.Value], name: str, before: ir.Node, lo: int = -128) -> ir.Node:
+    """An accumulating node whose accumulators are codes from ``lo`` on, and its requantizer."""
+    assert isinstance(before.graph, ir.Graph)
+    node = ir.node(op_type, inputs, domain=DOMAIN, name=name)
+    limits = {"shift": 0, "lo": lo, "hi": 127}
+    requantizer = ir.node("Requantize", node.outputs, limits, domain=DOMAIN, name=name)
+    for value, own in ((node.outputs[0], f"{name}{ACCUMULATOR}"), (requantizer.outputs[0], name)):
+        value.name, value.shape = own, inputs[0].shape
+    before.graph.insert_before(before, [node, requantizer])
+    return node
 
 
 class Slice(Operator):

@@ -8,6 +8,7 @@ from typing import Any
 import onnx_ir as ir
 
 from onnxdiana import graph, numerics
+from onnxdiana.forms import Forms
 from onnxdiana.graph import Emitter
 from onnxdiana.numerics import Rounding
 from onnxdiana.rules.ops.base import Array, Operator, T, window
@@ -35,7 +36,7 @@ class MaxPool(Operator):
         return emitter.add("MaxPool", list(inputs), output, kernel_shape=form["kernel"], strides=form["strides"],
                            pads=form["pads"], dilations=form["dilations"])
 
-    def htvm_obstacles(self, node: ir.Node) -> Iterator[str]:
+    def htvm_obstacles(self, node: ir.Node, forms: Forms) -> Iterator[str]:
         """TVM's max_pool2d, with padding below the kernel."""
         form = _floor_form(node)
         if len(form["kernel"]) != 2:

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxdiana import graph
+from onnxdiana.forms import Forms
 from onnxdiana.graph import Emitter
 from onnxdiana.numerics import Rounding
 from onnxdiana.rules.ops.base import Array, Codes, HalfUp, T
@@ -69,7 +70,7 @@ class Mul(HalfUp):
         wide = [emitter.add("Cast", [x], f"{output}.operand", to=int(ir.DataType.INT32)) for x in inputs]
         return self.emit_product(node, wide, output, emitter)
 
-    def htvm_obstacles(self, node: ir.Node) -> Iterator[str]:
+    def htvm_obstacles(self, node: ir.Node, forms: Forms) -> Iterator[str]:
         """The dialect multiplies tensors by constants only."""
         yield "HTVM's dialect has no product of two tensors; leave out the gate (squeeze and excitation, attention)"
 

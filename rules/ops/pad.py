@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxdiana import graph
+from onnxdiana.forms import Forms
 from onnxdiana.graph import Emitter
 from onnxdiana.numerics import Rounding
 from onnxdiana.rules.ops.base import Array, Codes, Operator, T
@@ -93,7 +94,7 @@ class Pad(Operator):
         value = [emitter.constant(f"{output}.value", np.array(0, np.float32))] if mode == "constant" else []
         return emitter.add("Pad", [inputs[0], pads, *value], output, mode=mode)
 
-    def htvm_obstacles(self, node: ir.Node) -> Iterator[str]:
+    def htvm_obstacles(self, node: ir.Node, forms: Forms) -> Iterator[str]:
         """TVM's importer has no wrap."""
         if graph.attribute(node, "mode", "constant") == "wrap":
             yield "circular padding, which HTVM's importer does not know; use zero, reflect or replicate padding"

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxdiana import graph, numerics
+from onnxdiana.forms import Forms
 from onnxdiana.graph import Emitter
 from onnxdiana.numerics import Rounding
 from onnxdiana.rules.ops.base import Array, Codes, Operator, T
@@ -90,7 +91,7 @@ class Requantize(Operator):
         divisor = emitter.constant(f"{output}.divisor", np.array([2.0 ** graph.attribute(node, "shift")], np.float32))
         return _floor_clip(_limits(node), emitter.add("Div", [inputs[0], divisor], f"{output}.div"), output, emitter)
 
-    def htvm_obstacles(self, node: ir.Node) -> Iterator[str]:
+    def htvm_obstacles(self, node: ir.Node, forms: Forms) -> Iterator[str]:
         """HTVM wants a lower bound below the upper one (docs/htvm-dialect.md, 2)."""
         lo, hi = _limits(node)
         if lo == hi:

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxdiana import graph
+from onnxdiana.forms import Forms
 from onnxdiana.graph import Emitter
 from onnxdiana.numerics import Rounding
 from onnxdiana.rules.ops.base import Array, Operator, T
@@ -54,7 +55,7 @@ class Resize(Operator):
         sizes = np.array([1, *graph.sample_shape(node.outputs[0])], np.int64)
         return emitter.add("Resize", [inputs[0], *empty, emitter.constant(f"{output}.sizes", sizes)], output, **FORM)
 
-    def htvm_obstacles(self, node: ir.Node) -> Iterator[str]:
+    def htvm_obstacles(self, node: ir.Node, forms: Forms) -> Iterator[str]:
         """TVM's resize2d."""
         if len(graph.sample_shape(self.codes(node)[0])) != 3:
             yield "HTVM resizes 2-d maps only; write it as a 2-d map with an axis of size 1"

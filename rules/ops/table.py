@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxdiana import graph
+from onnxdiana.forms import Forms
 from onnxdiana.graph import Emitter
 from onnxdiana.numerics import Rounding
 from onnxdiana.rules.ops.base import Array, Codes, Scaled, T, bias_shape
@@ -47,7 +48,7 @@ class Table(Scaled):
         flat = emitter.constant(graph.name_of(node.inputs[1]), table.reshape(-1))  # type: ignore[arg-type]
         return emitter.add("Gather", [flat, entry], output, axis=0)
 
-    def htvm_obstacles(self, node: ir.Node) -> Iterator[str]:
+    def htvm_obstacles(self, node: ir.Node, forms: Forms) -> Iterator[str]:
         """The dialect has ReLU and bounds, and no table."""
         yield (f"{graph.attribute(node, 'function')} is looked up in a table of codes, which HTVM's dialect has not; "
                "train with ReLU or ReLU6 instead")

@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 from tiny import model
 
 from onnxdiana import numerics, quantize, reference, validate, validation
+from onnxdiana.config import Config
 from onnxdiana.errors import SpecViolation
-from onnxdiana.exporting import artifacts
-from onnxdiana.exporting.artifacts import Artifacts, manifest, vectors
-from onnxdiana.exporting.htvm import INPUT, handed_over, tensor_names
+from onnxdiana.exporting import artifacts, files, spellings
+from onnxdiana.exporting.artifacts import Artifacts
+from onnxdiana.exporting.bundle import manifest, vectors
+from onnxdiana.exporting.htvm import INPUT, handed_over
 from onnxdiana.graph import name_of
 from onnxdiana.runtime import Runner
 from onnxdiana.scales import ScaleTable
@@ -57,7 +59,7 @@ def test_the_files(run: Artifacts) -> None:
     vectors_ = [f"htvm/intermediate_{i}.npy" for i in range(6)]
     assert set(run.files) == {
         "model.float.onnx", "model.qdq.onnx", "model.int.onnx", "scales.json", "summary.json", "samples.npz",
-        "htvm/model.onnx", "htvm/manifest.json", "htvm/input.npy", "htvm/output.npy", *vectors_}
+        "htvm/model.onnx", "htvm/manifest.json", "htvm/README.md", "htvm/input.npy", "htvm/output.npy", *vectors_}
 
 
 def test_vectors_are_the_first_samples(run: Artifacts) -> None:
@@ -93,8 +95,8 @@ def test_vectors_of_random_networks(drawn: tuple[Case, bool]) -> None:
     """One a requantizer, and its values those of the reference."""
     case, _ = drawn
     sample = {name: values[:1] for name, values in case.floats(extremes(case)).items()}
-    files = vectors(case.integer, sample)
-    names = tensor_names(case.integer)
+    names = case.spellings.handed
+    files = vectors(case.integer, names, sample, "float")
     assert list(files) == ["input.npy", "output.npy", *(f"intermediate_{i}.npy" for i in range(len(names)))]
     expected = reference.run(case.integer, sample, names)
     expected[names[0]] = handed_over(case.integer, expected[names[0]])
@@ -110,8 +112,10 @@ def test_the_manifest(run: Artifacts) -> None:
     table = ScaleTable.from_json(run.files["scales.json"].decode())
     hashes = described.pop("sha256")
     assert described == {
-        "format": "onnxdiana.handoff", "version": 1, "input_tensor": "image", "input_permutation": None,
-        "input_exponent": table.exponent("image"), "output_tensor": "answer", "tail": [],
+        "format": "onnxdiana.handoff", "version": 1, "htvm": "132018d", "dory": "8a0fe7b", "opset": 13, "io": "float",
+        "input_tensor": "image", "input_permutation": None, "input_exponent": table.exponent("image"),
+        "input_scale": 2.0 ** table.exponent("image"), "input_codes": [-128, 127], "output_tensor": "answer",
+        "output_exponent": table.exponent("answer"), "output_scale": 2.0 ** table.exponent("answer"), "tail": [],
         "intermediates": {f"intermediate_{i}.npy": name for i, name in enumerate(
             ["image.quantized", "r", "c", "q", "p", "answer.quantized"])},
     }
@@ -174,11 +178,11 @@ def test_metadata_says_what_the_calibration_was(run: Artifacts) -> None:
 
 
 def test_npy_and_documents() -> None:
-    written = artifacts.npy(np.arange(6, dtype=np.float32).reshape(2, 3).T)
+    written = files.npy(np.arange(6, dtype=np.float32).reshape(2, 3).T)
     np.testing.assert_array_equal(np.load(io.BytesIO(written)), np.arange(6).reshape(2, 3).T)
-    assert artifacts.document({"b": 1, "ü": [2]}) == '{\n "b": 1,\n "ü": [\n  2\n ]\n}\n'.encode()
+    assert files.document({"b": 1, "ü": [2]}) == '{\n "b": 1,\n "ü": [\n  2\n ]\n}\n'.encode()
     with pytest.raises(ValueError, match="Object arrays"):
-        artifacts.npy(np.array([{}]))
+        files.npy(np.array([{}]))
 
 
 # -- determinism ------------------------------------------------------------------------------------------------------
@@ -211,7 +215,7 @@ def test_another_process_writes_the_same_bytes(run: Artifacts) -> None:
 
 def test_nothing_is_written_that_disagrees(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A bias of the integer model one too large."""
-    original = artifacts.integer_model
+    original = spellings.integer_model
 
     def broken(*given: Any) -> ir.Model:
         result = original(*given)
@@ -220,7 +224,7 @@ def test_nothing_is_written_that_disagrees(monkeypatch: pytest.MonkeyPatch, tmp_
         bias.const_value = ir.tensor(bias.const_value.numpy() + np.int32(1 << 20), name=bias.name)
         return result
 
-    monkeypatch.setattr(artifacts, "integer_model", broken)
+    monkeypatch.setattr(spellings, "integer_model", broken)
     with pytest.raises(SpecViolation, match=r"model\.int\.onnx departs from the reference at tensor 'c', index \["):
         quantize(model(NETWORK), {"image": samples()}, tmp_path / "out")
     assert not list(tmp_path.iterdir())
@@ -235,7 +239,8 @@ def test_who_judges_the_hand_over_graph(bound: int, judge: str) -> None:
     assert case.bound == bound
     written = case.spellings
     agreement = validation.agree(case.view, written.table, case.integer, case.floats(extremes(case)),
-                                 integer_model=written.integer, fake=written.fake, htvm=written.htvm, judged=8)
+                                 integer_model=written.integer, fake=written.fake, htvm=written.htvm,
+                                 handed=written.handed, judged=8)
     assert agreement.judge == judge
     assert not agreement.mismatches
 
@@ -243,10 +248,12 @@ def test_who_judges_the_hand_over_graph(bound: int, judge: str) -> None:
 def test_vectors_carry_the_names_of_the_interface() -> None:
     build = GraphBuilder(2, exponent=0)
     case = build.build(build.gemm("x", "y", np.eye(2), weight_exponent=0))
-    files = vectors(case.integer, {"x": np.array([[1.5, -1.5]], np.float32)})
+    sample = {"x": np.array([[1.5, -1.5]], np.float32)}
+    files = vectors(case.integer, case.spellings.handed, sample, "float")
     found = {name: np.load(io.BytesIO(data)).tolist() for name, data in files.items()}
     assert found == {"input.npy": [[1.5, -1.5]], "output.npy": [[1, -2]], "intermediate_0.npy": [[1, -2]],
                      "intermediate_1.npy": [[1, -2]]}
-    assert json.loads(manifest(case.integer, Tail(None, ("y",)), case.table, files))["input_tensor"] == "x"
+    described = manifest(case.integer, Tail(None, ("y",)), case.table, case.spellings, Config(), files)
+    assert json.loads(described)["input_tensor"] == "x"
     assert name_of(case.integer.graph.outputs[0]) == "y"
     assert numerics.FLOAT32_EXACT == 2**24

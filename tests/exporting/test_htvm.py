@@ -19,6 +19,7 @@ from onnxdiana.exporting.htvm import (
     input_permutation,
     tensor_names,
 )
+from onnxdiana.forms import Forms
 from onnxdiana.handoff import interpreter
 
 OPERATORS = {"Add", "Conv", "Div", "Flatten", "Floor", "Gemm", "GlobalAveragePool", "Max", "MaxPool", "Min", "Pad",
@@ -141,9 +142,11 @@ def check_constants(model: onnx.ModelProto) -> None:
             assert bound == np.rint(bound)
             assert -128 <= bound <= 127
         elif node.op_type in ("Conv", "Gemm"):
-            _, weight, bias = given
+            weight, bias = given[1], given[-1]
             assert weight is not None
             assert bias is not None
+            if len(given) == 2:  # --no-zero-bias
+                bias = np.zeros(len(weight), np.float32)
             assert weight.dtype == bias.dtype == np.float32
             assert (weight == weight.astype(np.int8)).all()
             assert (bias.astype(np.float64) == bias.astype(np.int64)).all()
@@ -192,7 +195,7 @@ def test_attributes_are_written_out(model: onnx.ModelProto) -> None:
 
 
 def test_the_same_bytes_every_time(case: Case) -> None:
-    first, second = (htvm_model(c.integer).SerializeToString(deterministic=True) for c in (case, everything()))
+    first, second = (htvm_model(c.integer, Forms()).SerializeToString(deterministic=True) for c in (case, everything()))
     assert first == second
     assert first == handed(case).SerializeToString(deterministic=True)
 
@@ -230,9 +233,43 @@ def test_a_relu_on_a_sum_stands_apart(codes: Codes) -> None:
 
 
 def test_a_sum_without_relu_has_none() -> None:
-    build = GraphBuilder(4)
+    build = GraphBuilder(4, 1, 1)
     case = build.build(build.add("x", "x", "y", codes=(-5, 9)))
     assert [node.op_type for node in handed(case).graph.node][4:] == ["Add", "Div", "Floor", "Max", "Min", "Div"]
+
+
+def test_vectors_are_added_as_maps() -> None:
+    """HTVM's code generator asks for a third axis from behind."""
+    build = GraphBuilder(4, exponent=0)
+    a = build.gemm("x", "a", np.eye(4), weight_exponent=0)
+    case = build.build(build.gemm(build.add(a, "x", "s", codes=RELU), "y", np.eye(4)))
+    found = lines(handed(case))
+    assert found[4] == "x.quantized.map = Reshape(x.quantized)"
+    assert found[10:] == [
+        "a.map = Reshape(a)",
+        "s.unclipped.accumulator = Add(a.map, x.quantized.map)",
+        *patterns("s.signed", "s.unclipped.accumulator"), "s = Relu(s.signed)", "s.flat = Flatten(s)",
+        "y.accumulator = Gemm(s.flat)", *patterns("y.quantized", "y.accumulator"), "y = Div(y.quantized)"]
+    agree(case)
+
+
+def test_a_fast_sum_has_its_relu_in_its_bounds() -> None:
+    build = GraphBuilder(2, 3, 3)
+    total = build.add("x", "x", "s", shift=1, codes=RELU)
+    case = build.build(build.conv(total, "y", np.eye(2).reshape(2, 2, 1, 1)), forms=Forms(silicon="fast"))
+    assert lines(handed(case))[4:10] == ["s.unclipped.accumulator = Add(x.quantized, x.quantized)",
+                                         *patterns("s", "s.unclipped.accumulator"), "y.accumulator = Conv(s)"]
+    agree(case)
+
+
+def test_a_bias_of_zeros_is_left_out_where_asked() -> None:
+    """With a shift of 0 there is no half."""
+    build = GraphBuilder(2, 3, 3)
+    a = build.conv("x", "a", np.eye(2).reshape(2, 2, 1, 1))
+    forms = Forms(zero_bias=False)
+    case = build.build(build.conv(a, "y", np.eye(2).reshape(2, 2, 1, 1), 3), forms=forms)
+    assert [len(node.input) for node in handed(case).graph.node if node.op_type == "Conv"] == [2, 3]
+    agree(case)
 
 
 @pytest.mark.parametrize("behind", ["flatten", "conv", "nothing"])
@@ -284,11 +321,11 @@ def test_a_relu_on_a_last_sum() -> None:
 def test_every_obstacle_at_once() -> None:
     build = GraphBuilder(2, 3, 3)
     wrapped = build.move("Pad", "x", "p", np.array([0, 0, 1, 1, 0, 0, 1, 1]), mode="wrap")
-    both = build.move("Concat", [wrapped, wrapped], "c", axis=1)
+    both = build.move("Concat", [wrapped, wrapped], "c", axis=2)
     late = build.move("Clip", both, "l", np.array(0, np.float32), np.array(6, np.float32))
-    one = build.conv(late, "y", np.ones((2, 4, 1, 1)), shift=3, codes=(7, 7))
+    one = build.conv(late, "y", np.ones((2, 2, 1, 1)), shift=3, codes=(7, 7))
     case = build.build(one, late)
-    found = handoff_obstacles(case.integer)
+    found = handoff_obstacles(case.integer, Forms())
     assert [line.split(":")[0] if "::" not in line else line.split(": ")[0] for line in found] == [
         "the model has 2 outputs; HTVM takes one", "onnxdiana::Pad -> 'p'", "onnxdiana::Concat -> 'c'",
         "onnxdiana::Clip -> 'l.quantized'", "onnxdiana::Requantize -> 'y.quantized'"]

@@ -8,7 +8,7 @@ import pytest
 from integer_graphs import RELU, SIGNED, Codes, GraphBuilder, agree, ended
 
 from onnxdiana import graph
-from onnxdiana.exporting.artifacts import serialize
+from onnxdiana.exporting.files import serialize
 from onnxdiana.rules.ops import REGISTRY
 
 OBSTACLE = "is looked up in a table of codes"
