@@ -45,12 +45,14 @@ def head(view: Network) -> Layer | None:
     """The linear layer whose outputs, one a class, the graph returns, as they are or moved; None without one."""
     if len(view.model.graph.outputs) != 1:
         return None
-    source = view.source(view.model.graph.outputs[0])
-    for layer in view.layers:
-        if layer.output is source:
-            plain = layer.operator.weight(layer.node) is not None and graph.attribute(layer.node, "group", 1) == 1
-            return layer if plain and math.prod(graph.sample_shape(layer.output)[1:]) == 1 else None
-    return None
+    result = view.model.graph.outputs[0]
+    source = view.source(result)
+    layer = next((layer for layer in view.layers if layer.output is source), None)
+    if layer is None or layer.operator.weight(layer.node) is None or graph.attribute(layer.node, "group", 1) != 1 \
+            or math.prod(graph.sample_shape(source)[1:]) != 1 \
+            or any(len(operator(node).codes(node)) > 1 for node in _between(layer, result)):
+        return None
+    return layer
 
 
 def own_rows(view: Network, table: ScaleTable) -> dict[str, int]:
@@ -132,7 +134,7 @@ def _between(layer: Layer, result: ir.Value) -> list[ir.Node]:
     found: list[ir.Node] = []
     while result is not layer.output and (node := result.producer()) is not None:
         found.insert(0, node)
-        result, = operator(node).codes(node)
+        result = operator(node).codes(node)[0]
     return found
 
 

@@ -26,7 +26,15 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from onnxdiana import canonical, choices, graph, integers, loading, padding, placement, sensitivity, targets
-from onnxdiana.calibration import Calibration, DataSource, InputSpec, calibrate, open_data, synthetic_data
+from onnxdiana.calibration import (
+    Calibration,
+    DataSource,
+    InputSpec,
+    calibrate,
+    further_samples,
+    open_data,
+    synthetic_data,
+)
 from onnxdiana.canonical import Canonical
 from onnxdiana.choices import Plan
 from onnxdiana.config import Config, checked
@@ -85,6 +93,8 @@ class FakeQuantized:
     pooling: Mapping[str, str]
     difference: float
     """Largest relative difference of ``view`` to the original, on random and calibration inputs."""
+    further: Mapping[str, NDArray[Any]]
+    """Inputs that get vectors besides those that calibration kept."""
     config: Config
 
 
@@ -185,7 +195,7 @@ def fake_quantize(prepared: Prepared, data: object = None, config: Config | None
     found = fast.recover(model, calibration, convolved, place, corrections=config.recover == "fast")
     difference = _proven(prepared, found, {name: x[:4] for name, x in calibration.kept.items()})
     return FakeQuantized(prepared, calibration, found.view, found.table, found.parameters, found.fake, found.pooling,
-                         difference, config)
+                         difference, further_samples(source, calibration, config.vectors, config.batch), config)
 
 
 def _check_size(prepared: Prepared) -> None:
@@ -295,7 +305,8 @@ def export(
     facts = Facts(
         loaded=q.prepared.loaded, applied=q.prepared.canonical.applied, difference=q.difference,
         user_rules=q.prepared.user_rules, user_difference=q.prepared.user_difference,
-        calibration=q.calibration, pooling=q.pooling, target=quantized.mapped.target, plan=quantized.mapped.plan,
+        calibration=q.calibration, further=q.further, pooling=q.pooling,
+        target=quantized.mapped.target, plan=quantized.mapped.plan,
         config=dataclasses.replace(q.config, core=quantized.mapped.core),
         evaluation=quantized.evaluation,
     )

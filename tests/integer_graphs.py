@@ -335,7 +335,7 @@ def ended(build: GraphBuilder, value: str) -> Case:
 class RandomNetwork:
     """Draws a small network of every operator, with integers of every size; see :func:`networks`."""
 
-    def __init__(self, draw: st.DrawFn, limit: int, joins: bool) -> None:
+    def __init__(self, draw: st.DrawFn, limit: int) -> None:
         self.draw = draw
         self.limit = limit
         self.shape = tuple(draw(st.integers(lo, 6)) for lo in (1, 2, 2))
@@ -344,10 +344,8 @@ class RandomNetwork:
         self.current = "x"
         self.lowest = {"x": self.build.codes("x")[0]}
         self.seen: list[tuple[str, tuple[int, ...]]] = [("x", self.shape)]
-        self.kinds = ["conv", "conv", "depthwise", "add", "pool", "pad", "slice", "transpose", "relu"]
-        self.kinds += ["concat"] if joins else []
+        self.kinds = ["conv", "conv", "depthwise", "add", "pool", "pad", "slice", "transpose", "relu", "concat"]
         self.layers: set[str] = set()
-        self.joined = False
 
     def integers(self, shape: tuple[int, ...]) -> tuple[Array, int, int]:
         """Weights, a bias that leaves the accumulators below the limit, and a shift that may or may not fit."""
@@ -410,7 +408,7 @@ class RandomNetwork:
             self.shape = (c, h, w - 1)
         elif kind == "concat":
             self.build.move("Concat", [value, self.build.move("Relu", value, f"{name}.r")], name, axis=1)
-            self.shape, self.joined = (2 * c, h, w), True
+            self.shape = (2 * c, h, w)
         elif kind == "relu" and value not in self.layers:  # behind a layer it would be the layer's own clip
             self.build.move("Relu", value, name)
             lowest = max(lowest, 0)
@@ -437,15 +435,15 @@ class RandomNetwork:
 
 
 @st.composite
-def networks(draw: st.DrawFn, limit: int = numerics.INT32_BOUND, joins: bool = True) -> tuple[Case, bool]:
-    """A random network whose accumulators stay below a limit, and whether HTVM takes it."""
-    network = RandomNetwork(draw, limit, joins)
+def networks(draw: st.DrawFn, limit: int = numerics.INT32_BOUND) -> Case:
+    """A random network whose accumulators stay below a limit, handed over in random forms."""
+    network = RandomNetwork(draw, limit)
     for i in range(draw(st.integers(1, 6))):
         network.step(f"t{i}")
     case = network.build.build(network.head())
     wider = kernels(case) if draw(st.booleans()) else {}
     forms = Forms(wider, draw(st.sampled_from(["safe", "fast"])), zero_bias=draw(st.booleans()))
-    return dataclasses.replace(case, forms=forms), not network.joined
+    return dataclasses.replace(case, forms=forms)
 
 
 def kernels(case: Case) -> dict[str, Kernel]:

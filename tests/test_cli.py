@@ -27,7 +27,7 @@ def desk(tmp_path: Path) -> Desk:
 
 
 def test_help_and_version() -> None:
-    for command in ([], ["quantize"], ["inspect"], ["validate"]):
+    for command in ([], ["quantize"], ["inspect"], ["validate"], ["handoff"], ["compare"]):
         outcome = run(*command, "--help")
         assert (outcome.status, outcome.err) == (0, "")
         assert outcome.out.startswith("usage: onnxdiana")
@@ -42,7 +42,11 @@ def test_help_and_version() -> None:
     (["quantize", "net.onnx", "--recover", "full"], "argument --recover: invalid choice: 'full'"),
     (["quantize", "net.onnx", "--core", "analog"], "argument --core: invalid choice: 'analog'"),
     (["quantize", "net.onnx", "--batch", "many"], "argument --batch: invalid int value: 'many'"),
+    (["quantize", "net.onnx", "--handoff-opset", "12"], "argument --handoff-opset: invalid choice: 12"),
+    (["quantize", "net.onnx", "--zero-taps"], "argument --zero-taps: expected one argument"),
     (["validate"], "required: DIR"),
+    (["handoff"], "required: DIR|FILE.onnx"),
+    (["compare", "DIR"], "required: DUMP"),
     (["inspect"], "required: MODEL.onnx"),
     (["inspect", "net.onnx", "--calib", "x.npz"], "unrecognized arguments: --calib x.npz"),
     (["inspect", "net.onnx", "--input-shape"], "argument --input-shape: expected one argument"),

@@ -15,7 +15,9 @@ from tiny import model
 
 from onnxdiana import Config, quantize
 from onnxdiana.errors import TargetError
+from onnxdiana.exporting import bundle as exporting_bundle
 from onnxdiana.handoff import interpreter
+from onnxdiana.handoff.findings import Finding, Handoff
 from onnxdiana.runtime import Runner
 
 STRIDED = """(float[N,4,16,16] x) => (float[N,12] y) <float[8,4,3,3] w, float[8] b, float[8,8,2,2] u, float[12,8] v> {
@@ -220,10 +222,10 @@ def test_the_tail_is_for_the_host(tmp_path: Path) -> None:
 # -- vectors ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("count", [1, 2, 16, 23])
+@pytest.mark.parametrize("count", [1, 2, 16, 23, 300])
 def test_vectors(tmp_path: Path, count: int) -> None:
     """Different samples, each with every requantizer's codes; only the first one's beside the model."""
-    work = desk(tmp_path)
+    work = desk(tmp_path, count=max(40, count))
     work.works("--vectors", str(count))
     folders = [work.out / "htvm", *(work.out / "vectors" / str(k) for k in range(1, count))]
     described = json.loads((work.out / "htvm/manifest.json").read_text())["intermediates"]
@@ -317,3 +319,14 @@ def test_two_runs_write_the_same_bytes(options: Config) -> None:
     for name in first.files:
         if name.endswith(".npy"):
             assert np.load(io.BytesIO(first.files[name]), allow_pickle=False).size
+
+
+def test_a_hand_over_with_an_error_is_our_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is written, and the status says whose fault it is."""
+    bad = Finding("E5", "Conv -> 'a'", "this", "that", "do it")
+    monkeypatch.setattr(exporting_bundle, "check_model", lambda model, files: Handoff("model.onnx", (bad,)))
+    work = desk(tmp_path)
+    outcome = run("quantize", work.model, "-o", work.out, "-q")
+    assert outcome.status == 70
+    assert "HTVM would not take htvm/model.onnx: E5 Conv -> 'a': found this; needed: that; do it" in outcome.err
+    assert not work.out.exists()

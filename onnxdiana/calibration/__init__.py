@@ -3,7 +3,7 @@
 from onnxdiana.calibration.batches import EvenSamples, InputSpec
 from onnxdiana.calibration.data import open_data, synthetic_data
 from onnxdiana.calibration.histogram import Histogram
-from onnxdiana.calibration.observe import MAX_KEPT, Calibration, calibrate
+from onnxdiana.calibration.observe import MAX_KEPT, Calibration, calibrate, further_samples
 from onnxdiana.calibration.sources import DataSource
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Histogram",
     "InputSpec",
     "calibrate",
+    "further_samples",
     "open_data",
     "synthetic_data",
 ]

@@ -82,6 +82,24 @@ def calibrate(network: Network, source: DataSource, batch: int = 64, *, quiet: b
                        source.synthetic)
 
 
+def further_samples(source: DataSource, calibration: Calibration, count: int, batch: int = 64) -> Arrays:
+    """Samples that calibration did not keep, in the data's order, until there are so many with those that it did.
+
+    Returns:
+        Inputs by name, (found, ...); empty where the kept ones suffice.
+    """
+    missing, kept, index = count - len(calibration.kept_indices), set(calibration.kept_indices), 0
+    found: dict[str, list[Array]] = {}
+    for chunk in source.batches(batch) if missing > 0 else ():
+        for i in range(length(chunk)):
+            if index not in kept and missing > 0:
+                missing -= 1
+                for name, array in chunk.items():
+                    found.setdefault(name, []).append(array[i])
+            index += 1
+    return {name: np.stack(arrays) for name, arrays in found.items()}
+
+
 def _progress(total: int | None, quiet: bool) -> tqdm[NoReturn]:
     """A bar with the remaining time on a terminal, nothing elsewhere."""
     shown, columns, rows = not quiet and sys.stderr.isatty(), None, None

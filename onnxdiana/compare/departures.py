@@ -208,19 +208,19 @@ def _not_dumped(tensor: Tensor, tensors: Sequence[Tensor], found: Mapping[str, F
 
 def _in_front(sample: Sample, tensor: Tensor, missing: Sequence[Tensor], found: Found) -> Iterator[Explanation]:
     """A fault of layers that were not dumped that explains everything: of all of them, or of one, the nearest first."""
-    expected, exact = sample.values(tensor), 0
+    expected, exact = sample.values(tensor), set[tuple[str, str]]()
     values = found.values.reshape(expected.shape)
-    for fault, outcome in itertools.islice(_hypotheses(sample, tensor, missing), _MOST_RERUNS):
+    for fault, where, outcome in itertools.islice(_hypotheses(sample, tensor, missing), _MOST_RERUNS):
         entry = weigh(fault, outcome, expected, values, found.eight_bits)
-        if entry is not None and entry.exact:
-            yield entry
-            exact += 1
-            if not entry.few or exact == _MOST_EXACT:
+        if entry is not None and entry.exact and (fault.name, where) not in exact:
+            yield dataclasses.replace(entry, text=f"{where}: {entry.text}")
+            exact.add((fault.name, where))
+            if not entry.few or len(exact) == _MOST_EXACT:
                 return
 
 
-def _hypotheses(sample: Sample, tensor: Tensor, missing: Sequence[Tensor]) -> Iterator[tuple[Fault, Outcome]]:
-    """What becomes of a tensor where layers in front of it have a fault."""
+def _hypotheses(sample: Sample, tensor: Tensor, missing: Sequence[Tensor]) -> Iterator[tuple[Fault, str, Outcome]]:
+    """What becomes of a tensor where layers in front of it have a fault, and which."""
     if not missing:
         return
     common = [fault for fault in CATALOGUE if fault.common]
@@ -229,7 +229,7 @@ def _hypotheses(sample: Sample, tensor: Tensor, missing: Sequence[Tensor]) -> It
         told: list[str] = []
         codes = sample.with_fault(layers, functools.partial(_variant, fault, variant, told))
         if told:
-            yield fault, Outcome(f"in every layer up to here that was not dumped: {told[0]}", codes)
+            yield fault, "in every layer up to here that was not dumped", Outcome(told[0], codes)
     for source in reversed(missing):
         layer = _required(sample.layer(source))
         for fault in common:
@@ -237,9 +237,8 @@ def _hypotheses(sample: Sample, tensor: Tensor, missing: Sequence[Tensor]) -> It
                 codes = wrapped(outcome.codes)
                 if outcome.known is None and not np.array_equal(codes, layer.expected):
                     changed = {source.codes: sample.as_codes(source, codes.astype(np.int8))}
-                    yield fault, Outcome(
-                        f"in '{source.name}' ({source.operator}), which was not dumped: {outcome.text}",
-                        sample.values(tensor, sample.following(changed, tensor.codes)))
+                    yield fault, f"in '{source.name}' ({source.operator}), which was not dumped", Outcome(
+                        outcome.text, sample.values(tensor, sample.following(changed, tensor.codes)))
 
 
 def _variant(fault: Fault, index: int, told: list[str], layer: Layer) -> Array:

@@ -69,7 +69,8 @@ def write_artifacts(
     }
     verdict = None
     if written.htvm is not None:
-        handed, verdict = bundle(integer, tail, table, written, vector_samples(kept, config.vectors), config)
+        vectors = vector_samples(kept, facts.further, config.vectors)
+        handed, verdict = bundle(integer, tail, table, written, vectors, config)
         if unexpected := [finding for finding in verdict.errors if not expected_error(finding, config)]:
             raise SpecViolation("HTVM would not take htvm/model.onnx: " + "; ".join(map(str, unexpected)))
         files |= handed

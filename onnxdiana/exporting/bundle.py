@@ -51,12 +51,15 @@ def vectors(integer: ir.Model, handed: Sequence[str], sample: Mapping[str, NDArr
     return {name: npy(array) for name, array in found.items()}
 
 
-def vector_samples(kept: Mapping[str, NDArray[Any]], count: int) -> dict[str, NDArray[Any]]:
-    """The samples that get vectors: those that are stored, then further ones of those that calibration kept."""
+def vector_samples(
+    kept: Mapping[str, NDArray[Any]], further: Mapping[str, NDArray[Any]], count: int
+) -> dict[str, NDArray[Any]]:
+    """The samples that get vectors: those that are stored, the others that calibration kept, then further ones."""
     number = length(kept)
     stored = np.arange(number)[::-(-number // STORED_SAMPLES)]
     order = [*stored, *np.setdiff1d(np.arange(number), stored)][:count]
-    return {name: array[order] for name, array in kept.items()}
+    return {name: np.concatenate([array[order], *([further[name]] if name in further else [])])
+            for name, array in kept.items()}
 
 
 def vector_folder(index: int) -> str:

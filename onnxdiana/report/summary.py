@@ -48,6 +48,7 @@ class Facts:
     user_rules: tuple[tuple[str, int], ...]
     user_difference: float | None
     calibration: Calibration
+    further: Mapping[str, NDArray[Any]]
     pooling: Mapping[str, str]
     target: Target
     config: Config

@@ -109,7 +109,7 @@ def _handed_over(summary: Mapping[str, Any]) -> list[str]:
     wanted = summary["options"]["vectors"]
     written = 1 + sum(name.startswith("vectors/") and name.endswith("/input.npy") for name in summary["files"])
     if written < wanted:
-        lines.append(f"--vectors: {counted(written, 'sample')} with vectors, not {wanted}: calibration kept no more")
+        lines.append(f"--vectors: {counted(written, 'sample')} with vectors, not {wanted}: the data have no more")
     findings = [Finding(**{key: value for key, value in found.items() if key != "level"})
                 for found in handoff["findings"] if not found["code"].startswith("W")]
     told = {level: [f"  - {first.code} at {_places(first.node, count)}: {first.found}; needed: {first.needed}"

@@ -64,7 +64,7 @@ class Add(Operator):
         return emitter.add("Add", wide, output)
 
     def prepare_htvm(self, node: ir.Node, unique: Namer, forms: Forms) -> None:
-        """``Requantize(0, hi) -> Relu(Requantize(-128, hi))``: the accelerator's sum has no ReLU. Vectors become maps."""
+        """``Requantize(0, hi) -> Relu(Requantize(-128, hi))``: the accelerator's sum has none; vectors become maps."""
         requantizer = graph.sole_consumer(node.outputs[0])
         assert requantizer is not None
         if len(graph.sample_shape(node.outputs[0])) == 1:

@@ -140,6 +140,13 @@ def test_which_tensor_a_file_is(net: Path, device: Device, tmp_path: Path) -> No
         tmp_path / "c.bin", good["intermediate_0"] * 0, "raw")).out
 
 
+def test_names_as_c_identifiers(net: Path, device: Device, tmp_path: Path) -> None:
+    good = device.run()
+    named = {"y_quantized": good["intermediate_5"], "x_quantized": good["intermediate_0"]}
+    dump = devices.save(tmp_path / "dump", named)
+    assert compare(net, dump).samples[0].tensors == ("x.quantized", "y.quantized")
+
+
 def test_a_log_with_several_tensors(net: Path, device: Device, tmp_path: Path) -> None:
     bad = device.run("r1", injected.missing_relu)
     lines = [f"{name}:\n{' '.join(map(str, bad[device.stem(name)].reshape(-1)))}" for name in device.names]
@@ -268,6 +275,8 @@ OTHERS = {
         y = Conv(k, t, s) }""", (4, 6, 6)),
     "float tail": ("""(float[N,8] x) => (float[N,4] y) <float[4,8] w, float[4] b> {
         g = Gemm<transB=1>(x, w, b)  y = Softmax(g) }""", (8,)),
+    "no layer": ("""(float[N,4,6,3] x) => (float[N,18] y) { t = Transpose<perm=[0,3,1,2]>(x)
+        m = MaxPool<kernel_shape=[2,2], strides=[2,2]>(t)  y = Flatten(m) }""", (4, 6, 3)),
     "moved at the end": ("""(float[N,3,4,4] x) => (float[N,4,4,4] y) <float[4,3,1,1] w, float[4] b> {
         c = Conv(x, w, b)  y = Transpose<perm=[0,2,3,1]>(c) }""", (3, 4, 4)),
     "clipped": ("""(float[N,3,4,4] x) => (float[N,4,4,4] y)
@@ -300,6 +309,28 @@ def test_other_networks(tmp_path: Path, name: str, io: str) -> None:
         assert zeros.first.tensor.stem == file.stem
         assert zeros.first.cause is not None
         assert zeros.first.cause.fault == "nothing-written"
+
+
+def test_outputs_whose_real_values_are_whole(tmp_path: Path) -> None:
+    """Are they codes, or steps of a large scale? What fits more elements."""
+    proto = tiny.model("(float[N,8] x) => (float[N,12] y) <float[12,8] w> { y = Gemm<transB=1>(x, w) }")
+    rng = np.random.default_rng(0)
+    proto = tiny.with_values(proto, w=(500 * rng.standard_normal((12, 8))).astype(np.float32))
+    quantize(proto, rng.standard_normal((8, 8)).astype(np.float32), tmp_path / "net")
+    real = np.load(tmp_path / "net" / "htvm" / "output.npy")
+    exponent = json.loads((tmp_path / "net" / "htvm" / "manifest.json").read_text())["output_exponent"]
+    assert exponent > 0
+    codes = np.ldexp(real, -exponent)
+    for name, values in (("real", real), ("codes", codes), ("wide", codes.astype(np.int32))):
+        np.save(tmp_path / "output.npy", values)
+        assert compare(tmp_path / "net", tmp_path / "output.npy").ok, name
+    (tmp_path / "output.txt").write_text(" ".join(map(str, real.astype(int).reshape(-1))))
+    assert compare(tmp_path / "net", tmp_path / "output.txt").ok
+    real[0, 3] += 2.0**exponent
+    np.save(tmp_path / "output.npy", real)
+    first = compare(tmp_path / "net", tmp_path / "output.npy").first
+    assert first is not None
+    assert (first.index, first.found) == ((0, 3), codes[0, 3] + 1)
 
 
 def wild(rng: np.random.Generator, kind: int, like: np.ndarray) -> np.ndarray:

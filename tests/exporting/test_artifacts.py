@@ -89,11 +89,10 @@ def test_the_hand_over_graph_computes_the_vectors(run: Artifacts) -> None:
     np.testing.assert_array_equal(array(run, "htvm/output.npy"), found["answer"])
 
 
-@given(networks(joins=False))
+@given(networks())
 @settings(max_examples=max(1, settings.default.max_examples // 10))
-def test_vectors_of_random_networks(drawn: tuple[Case, bool]) -> None:
+def test_vectors_of_random_networks(case: Case) -> None:
     """One a requantizer, and its values those of the reference."""
-    case, _ = drawn
     sample = {name: values[:1] for name, values in case.floats(extremes(case)).items()}
     names = case.spellings.handed
     files = vectors(case.integer, names, sample, "float")

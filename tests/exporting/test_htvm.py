@@ -171,10 +171,9 @@ def test_the_file(model: onnx.ModelProto) -> None:
     assert {node.op_type for node in model.graph.node} == OPERATORS
 
 
-@given(networks(joins=False))
+@given(networks())
 @settings(max_examples=max(1, settings.default.max_examples // 5))
-def test_files_of_random_networks(drawn: tuple[Case, bool]) -> None:
-    case, _ = drawn
+def test_files_of_random_networks(case: Case) -> None:
     check_file(handed(case))
     check_constants(handed(case))
     assert set(tensor_names(case.integer)) <= {name for node in handed(case).graph.node for name in node.output}

@@ -93,8 +93,8 @@ def test_no_float_between_the_quantizers(model: onnx.ModelProto) -> None:
 
 @given(networks())
 @settings(max_examples=max(1, settings.default.max_examples // 5))
-def test_no_float_between_the_quantizers_of_random_networks(drawn: tuple[Case, bool]) -> None:
-    assert list(floats_between(drawn[0].spellings.integer)) == []
+def test_no_float_between_the_quantizers_of_random_networks(case: Case) -> None:
+    assert list(floats_between(case.spellings.integer)) == []
 
 
 def test_a_float_between_would_be_found(model: onnx.ModelProto) -> None:

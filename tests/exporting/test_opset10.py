@@ -88,10 +88,10 @@ def test_every_operator(case: Case, model: Model) -> None:
     same(case)
 
 
-@given(networks(joins=False))
+@given(networks())
 @settings(max_examples=max(1, settings.default.max_examples // 5))
-def test_random_networks(drawn: tuple[Case, bool]) -> None:
-    same(drawn[0])
+def test_random_networks(case: Case) -> None:
+    same(case)
 
 
 def test_forms(model: Model) -> None:

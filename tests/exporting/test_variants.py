@@ -128,10 +128,10 @@ def test_annotations(htvm: Model) -> None:
     assert found == [ATTRIBUTES.get(node.op_type, {}) for node in htvm.graph.node]
 
 
-@given(networks(joins=False))
+@given(networks())
 @settings(max_examples=max(1, settings.default.max_examples // 5))
-def test_annotations_of_random_networks(drawn: tuple[Case, bool]) -> None:
-    before = handed(drawn[0])
+def test_annotations_of_random_networks(case: Case) -> None:
+    before = handed(case)
     bare, found = strip(dory_twin(before))
     assert data(bare) == data(before)
     assert found == [ATTRIBUTES.get(node.op_type, {}) for node in before.graph.node]
@@ -193,10 +193,10 @@ def test_codes_in(built: Case) -> None:
     check_int8(built)
 
 
-@given(networks(FLOAT32_EXACT, joins=False))
+@given(networks(FLOAT32_EXACT))
 @settings(max_examples=max(1, settings.default.max_examples // 5))
-def test_codes_into_random_networks(drawn: tuple[Case, bool]) -> None:
-    check_int8(drawn[0])
+def test_codes_into_random_networks(case: Case) -> None:
+    check_int8(case)
 
 
 def test_one_cast_stands_for_the_quantizer(htvm: Model) -> None:

@@ -405,6 +405,14 @@ def test_a_folder_of_ours_its_htvm_folder_and_a_file(tmp_path, vectors):
         assert found(verdict) == [("E16", "intermediate_1.npy")]
 
 
+def test_only_npy_files_beside_the_model_are_read(tmp_path, vectors):
+    folder = folder_of(tmp_path, files(vectors) | {"notes.txt": b"\0", "npy": b"\0"})
+    (folder / "folder.npy").mkdir()
+    (folder / "deeper").mkdir()
+    (folder / "deeper" / "x.npy").write_bytes(b"\0")
+    assert check(folder).errors == ()
+
+
 def test_a_file_of_another_name(tmp_path, vectors):
     folder = folder_of(tmp_path, files(vectors), "net_QL_NOANNOTATION.onnx")
     assert check(folder).ok
@@ -458,15 +466,18 @@ def outside(tmp_path: Path, location: str, **more: str) -> Path:
     folder = tmp_path / "inner"
     folder.mkdir()
     (folder / "bias.bin").write_bytes(b"\0" * 8 + data)
+    (folder / "alone.bin").write_bytes(data)
     (tmp_path / "secret.bin").write_bytes(data)
     (folder / "link.bin").symlink_to(tmp_path / "secret.bin")
     (folder / "m.onnx").write_bytes(model.SerializeToString())
     return folder / "m.onnx"
 
 
-def test_data_in_a_file_of_the_folder_are_read(tmp_path):
-    file = outside(tmp_path, "bias.bin", offset="8", length="12")
-    assert check(file).ok
+@pytest.mark.parametrize(("location", "more"), [
+    ("bias.bin", {"offset": "8", "length": "12"}), ("bias.bin", {"offset": "8"}), ("alone.bin", {}),
+])
+def test_data_in_a_file_of_the_folder_are_read(tmp_path, location, more):
+    assert check(outside(tmp_path, location, **more)).errors == ()
 
 
 @pytest.mark.parametrize(("location", "more"), [

@@ -354,6 +354,7 @@ MUTATIONS: dict[str, tuple[str, Mutation, set[tuple[str, str]]]] = {
     "bias times beta": ("network", both(attribute("y_acc", beta=0.5), changed("yb", last(3))),
                         {("E8", "Gemm -> 'y_acc'")}),
     "bias 2**31": ("network", changed("yb", last(2.0**31)), {("E8", "Gemm -> 'y_acc'")}),
+    "bias -2**31": ("network", changed("ab", last(-(2.0**31))), {("E8", "Conv -> 'a_acc'")}),
     "bias (1, N)": ("network", changed("yb", lambda b: b[None]), {("E8", "Gemm -> 'y_acc'")}),
     "bias (1,)": ("network", changed("ab", lambda b: b[:1]), {("E8", "Conv -> 'a_acc'")}),
     "bias (1, N) behind MatMul": ("matmul", changed("b", lambda b: b[None]), {("E8", "Add -> 'acc'")}),
