@@ -55,9 +55,6 @@ def parser() -> argparse.ArgumentParser:
     handover = quantize.add_argument_group("the hand-over graph for HTVM (docs/output.md)")
     handover.add_argument("--silicon", choices=("safe", "fast"),
                           help="safe (default): ReLU behind an Add on the CPU; fast: fused, which silicon does not run")
-    handover.add_argument("--zero-taps", choices=("auto", "always", "never"),
-                          help="larger kernels with zero taps where the accelerator takes a convolution only so; auto "
-                               "(default): where the latency estimate says that it pays")
     handover.add_argument("--concat", choices=("convs", "refuse"),
                           help="convs (default): Concat as the Add of layers with rows of zeros; refuse: no htvm/")
     handover.add_argument("--zero-bias", action=argparse.BooleanOptionalAction,
@@ -78,6 +75,10 @@ def parser() -> argparse.ArgumentParser:
         epilog="Needs no data. Exit status 1 where an operator has no quantized form.")
     inspect.add_argument("model", metavar="MODEL.onnx")
 
+    for options in (handover, inspect):
+        options.add_argument("--zero-taps", choices=("auto", "always", "never"),
+                             help="larger kernels with zero taps where the accelerator takes a convolution only so; "
+                                  "auto (default): where the latency estimate says that it pays")
     for command in (quantize, inspect):
         command.add_argument("--target", metavar="NAME|FILE.py", help="the chip; default: diana")
         command.add_argument("--input-shape", metavar="NAME=1,3,32,32", action="append",

@@ -71,7 +71,7 @@ class Config:
         """
         for name, allowed in CHOICES.items():
             value = getattr(self, name)
-            if isinstance(value, bool) or value not in allowed:
+            if type(value) is not type(allowed[0]) or value not in allowed:
                 raise ConfigError(f"{name}: {value!r} is not known; it takes {', '.join(map(str, allowed))}")
         for name in ("zero_bias", "pad_outputs"):
             if not isinstance(getattr(self, name), bool):

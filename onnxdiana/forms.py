@@ -76,5 +76,5 @@ class Forms:
     """``safe``: a ReLU behind an Add is a CPU operator. ``fast``: the requantizer's lower bound."""
     concat: str = "convs"
     """``convs``: Concat is the Add of convolutions with zero rows. ``refuse``: it has no form."""
-    zero_bias: bool = True
-    """Whether a convolution has a bias though all of it is zero."""
+    unbiased: frozenset[str] = frozenset()
+    """Convolutions without a bias, since all of it is zero, by layer."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from onnxdiana import graph, numerics, spec
 from onnxdiana.errors import TargetError
+from onnxdiana.forms import Forms
 from onnxdiana.graph import IrEmitter, name_of
 from onnxdiana.layers import Layer, Network
 from onnxdiana.loading import OPSET
@@ -212,7 +213,7 @@ def accumulator_bounds(integer: ir.Model) -> dict[str, int]:
 
 def complete_table(
     network: Network, table: ScaleTable, integer: ir.Model, target: Target, core: str,
-    accelerated: Container[str] = ()
+    forms: Forms | None = None
 ) -> ScaleTable:
     """The table with cores, roundings and the proven accumulator bounds of the final integer graph.
 
@@ -220,7 +221,7 @@ def complete_table(
         network, table, integer: the quantized network.
         target: says which layers its accelerator takes.
         core: ``cpu`` where it gets none.
-        accelerated: layers that it takes in another form (:mod:`onnxdiana.choices`).
+        forms: in which it takes a layer that it would not take as it is, or does not take one that it would.
 
     Raises:
         TargetError: an accumulator does not fit 32 bits.
@@ -235,6 +236,12 @@ def complete_table(
         half_up = layer.operator.weight(layer.node) is not None or bool(layer.operator.rounding(1))
         layers[layer.name] = dataclasses.replace(
             old, accumulator_bound=bound, rounding="half_up" if half_up else "floor",
-            core="cpu" if core == "cpu" else target.accelerator if layer.name in accelerated else target.core(layer),
+            core=_core(layer, target, core, forms or Forms()),
         )
     return table.replace(layers=layers)
+
+
+def _core(layer: Layer, target: Target, core: str, forms: Forms) -> str:
+    if core == "cpu" or layer.name in forms.unbiased:
+        return "cpu"
+    return target.accelerator if layer.name in forms.kernels else target.core(layer)

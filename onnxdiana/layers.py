@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from onnxdiana import graph
 from onnxdiana.expressions import Expression, tables
@@ -45,6 +48,29 @@ class Layer:
     def operation(self) -> str:
         """Operator type; of a table, all that are in it."""
         return self.node.op_type if self.function is None else self.function.operators
+
+
+@contextlib.contextmanager
+def with_weight(layer: Layer, weight: NDArray[Any], shape: Sequence[int], **attributes: Any) -> Iterator[Layer]:
+    """A linear layer with another weight; its node lives as long as the context.
+
+    Args:
+        layer: reads the same tensors.
+        weight: as the operator has it.
+        shape: of the output, without the batch.
+        attributes: that are others, too.
+    """
+    given, own = layer.node.inputs, layer.operator.weight(layer.node)
+    assert own is not None
+    weights = ir.Value(name=own.name, const_value=ir.Tensor(weight))
+    output = ir.Value(name=layer.name, type=layer.output.type, shape=ir.Shape([graph.BATCH, *shape]))
+    node = ir.node(layer.node.op_type, [given[0], weights, *given[2:]], graph.attributes(layer.node) | attributes,
+                   outputs=[output])
+    try:
+        yield Layer(layer.name, node, layer.operator, output, layer.bounds)
+    finally:
+        for index in range(len(node.inputs)):  # or the network's tensors would keep it as a reader
+            node.replace_input_with(index, None)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from onnxdiana import graph, numerics
 from onnxdiana.graph import Namer, name_of
 from onnxdiana.integers import Parameters
-from onnxdiana.layers import Layer, Network, network
+from onnxdiana.layers import Layer, Network, network, with_weight
 from onnxdiana.rules.ops import operator
 from onnxdiana.scales import ScaleTable
 from onnxdiana.tail import Tail
@@ -55,25 +55,29 @@ def head(view: Network) -> Layer | None:
     return layer
 
 
-def own_rows(view: Network, table: ScaleTable) -> dict[str, int]:
+def own_rows(view: Network, own: int | None) -> dict[str, int]:
     """Of tensors with padded rows, how many are the network's own, which come first.
 
-    Padded rows are told by what they are: weights of 0, and the bias that :func:`pad` gives them.
+    Args:
+        view: the network.
+        own: how many the classifier has of its own; None where none were added.
     """
     layer = head(view)
-    if layer is None:
-        return {}
-    weight, bias = (graph.constant(v) for v in (layer.operator.weight(layer.node), layer.operator.bias(layer.node)))
-    if weight is None or bias is None:
-        return {}
-    own = len(weight)
-    while own > 0 and not weight[own - 1].any() and bias[own - 1] == _bias(table, layer):
-        own -= 1
-    if own in (0, len(weight)):
+    if layer is None or own is None:
         return {}
     result = view.model.graph.outputs[0]
-    whole = math.prod(graph.sample_shape(result)) == len(weight)
+    whole = math.prod(graph.sample_shape(result)) == graph.sample_shape(layer.output)[0]
     return {name_of(layer.output): own} | ({name_of(result): own} if whole else {})
+
+
+def is_padded(view: Network, table: ScaleTable, own: int) -> bool:
+    """Whether the rows of the classifier behind its own are what :func:`pad` makes."""
+    layer = head(view)
+    if layer is None:
+        return False
+    weight, bias = (graph.constant(v) for v in (layer.operator.weight(layer.node), layer.operator.bias(layer.node)))
+    return (weight is not None and bias is not None and 0 < own < len(weight) and not weight[own:].any()
+            and bool((bias[own:] == _bias(table, layer)).all()))
 
 
 def cropped(values: Mapping[str, NDArray[Any]], own: Mapping[str, int]) -> dict[str, NDArray[Any]]:
@@ -97,10 +101,12 @@ def missing_rows(view: Network, tail: Tail, table: ScaleTable, target: Target) -
     shift = table.layers[layer.name].shift
     if shift > _LARGEST_SHIFT:
         return f"a bias that saturates behind a shift of {shift} leaves 32 bits"
+    weight = graph.required_constant(layer.operator.weight(layer.node))
+    own, *size = graph.sample_shape(layer.output)
     for more in range(1, _MOST + 1):
-        wider = network(_with_rows(view, layer, more, 0.0))
-        if not target.judge(next(other for other in wider.layers if other.name == layer.name)):
-            return more
+        with with_weight(layer, _with_zeros(weight, more), [own + more, *size]) as wider:
+            if not target.judge(wider):
+                return more
     return f"more outputs do not help: {'; '.join(obstacle.reason for obstacle in obstacles)}"
 
 
@@ -148,7 +154,7 @@ def _with_rows(view: Network, layer: Layer, more: int, bias: float) -> ir.Model:
     given = graph.constant(layer.operator.bias(node))
     given = np.zeros(len(weight), np.float32) if given is None else given
     for index, role, array in (
-            (1, "weight", np.concatenate([weight, np.zeros((more, *weight.shape[1:]), weight.dtype)])),
+            (1, "weight", _with_zeros(weight, more)),
             (2, "bias", np.concatenate([given, np.full(more, bias, np.float32)]))):
         old = node.inputs[index] if index < len(node.inputs) else None
         if old is not None and len(old.uses()) == 1:
@@ -187,6 +193,8 @@ def _narrowed(model: ir.Model, rest: ir.Model, outputs: tuple[str, ...], own: in
 
 
 def _more(own: Parameters, rows: int, bias: int) -> Parameters:
-    weight, more = own.weight, np.full(rows, bias, np.int32)
-    return Parameters(np.concatenate([weight, np.zeros((rows, *weight.shape[1:]), weight.dtype)]),
-                      np.concatenate([own.bias, more]))
+    return Parameters(_with_zeros(own.weight, rows), np.concatenate([own.bias, np.full(rows, bias, np.int32)]))
+
+
+def _with_zeros(weight: NDArray[Any], rows: int) -> NDArray[Any]:
+    return np.concatenate([weight, np.zeros((rows, *weight.shape[1:]), weight.dtype)])

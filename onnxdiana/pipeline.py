@@ -248,9 +248,10 @@ def map_to_hardware(quantized: FakeQuantized, core: str | None = None) -> Mapped
     _expect(quantized, FakeQuantized, "fake_quantize")
     config = quantized.config if core is None else dataclasses.replace(quantized.config, core=core)
     target = targets.load(config.target)
-    if config.pad_outputs:
-        quantized = _padded(quantized, target)
-    plan = choices.choose(quantized.view, target, config)
+    own = None
+    if config.pad_outputs and config.core != "cpu":
+        quantized, own = _padded(quantized, target)
+    plan = choices.choose(quantized.view, target, config, quantized.parameters, own)
     if config.core == "digital":
         left = [f"{graph.where(layer.node)}: {'; '.join(o.reason for o in found)}" for layer in quantized.view.layers
                  if layer.operator.weight(layer.node) is not None and layer.name not in plan.forms.kernels
@@ -262,15 +263,16 @@ def map_to_hardware(quantized: FakeQuantized, core: str | None = None) -> Mapped
     return Mapped(quantized, target, config.core, plan)
 
 
-def _padded(quantized: FakeQuantized, target: Target) -> FakeQuantized:
-    """With as many outputs as the accelerator wants, where that can be had."""
-    q = quantized
+def _padded(quantized: FakeQuantized, target: Target) -> tuple[FakeQuantized, int | None]:
+    """With as many outputs as the accelerator wants, and how many are its own; None where it cannot be had."""
+    q, layer = quantized, padding.head(quantized.view)
     more = padding.missing_rows(q.view, q.prepared.tail, q.table, target)
-    if not isinstance(more, int):
-        return q
+    if not isinstance(more, int) or layer is None:
+        return q, None
     found = padding.pad(q.view, q.prepared.tail, q.table, q.parameters, q.fake, more)
-    return dataclasses.replace(q, prepared=dataclasses.replace(q.prepared, tail=found.tail), view=found.view,
-                               parameters=found.parameters, fake=found.fake)
+    return dataclasses.replace(
+        q, prepared=dataclasses.replace(q.prepared, tail=found.tail), view=found.view, parameters=found.parameters,
+        fake=found.fake), graph.sample_shape(layer.output)[0]
 
 
 def integerize(mapped: Mapped) -> Quantized:
@@ -282,7 +284,7 @@ def integerize(mapped: Mapped) -> Quantized:
     _expect(mapped, Mapped, "map_to_hardware")
     q = mapped.quantized
     integer = integers.integerize(q.view, q.table, q.parameters)
-    table = integers.complete_table(q.view, q.table, integer, mapped.target, mapped.core, mapped.plan.forms.kernels)
+    table = integers.complete_table(q.view, q.table, integer, mapped.target, mapped.core, mapped.plan.forms)
     return Quantized(mapped, table, integer)
 
 
@@ -323,8 +325,8 @@ def with_evaluation(quantized: Quantized, data: object) -> Quantized:
     _expect(quantized, Quantized, "integerize")
     q = quantized.mapped.quantized
     source = open_data(data, q.prepared.inputs)
-    return dataclasses.replace(quantized, evaluation=evaluate(q.view, q.prepared.tail, quantized.table,
-                                                             quantized.integer, source))
+    return dataclasses.replace(quantized, evaluation=evaluate(
+        q.view, q.prepared.tail, quantized.integer, source, padding.own_rows(q.view, quantized.mapped.plan.own)))
 
 
 def quantize(

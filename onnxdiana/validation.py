@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,7 @@ class Agreement:
 def agree(
     view: Network, table: ScaleTable, integer: ir.Model, samples: Arrays, *,
     integer_model: ir.Model | onnx.ModelProto, fake: ir.Model | onnx.ModelProto, htvm: onnx.ModelProto | None,
-    handed: Sequence[str], judged: int,
+    handed: Sequence[str], judged: int, own: Mapping[str, int] = MappingProxyType({}),
 ) -> Agreement:
     """Run float model and every spelling on some samples, and the reference on some of these.
 
@@ -92,6 +93,7 @@ def agree(
         samples: inputs by name; errors against the float model are measured on all of them.
         integer_model, fake, htvm: the spellings.
         handed: tensors with codes in ``htvm``, the input's first.
+        own: of tensors with rows that were added, how many are the network's own: errors are measured on these.
         judged: the slower judges, reference and hand-over graph, run on at most so many of the samples, evenly.
     """
     codes = tensor_names(integer)
@@ -111,9 +113,8 @@ def agree(
     names = {c: name_of(by_code[c]) for c in codes}
     real = Runner(view.model, [*(n for c, n in names.items() if by_code[c] not in inputs), *outputs]).run(samples)
     real.update(samples)
-    own = padding.own_rows(view, table)
     real, found = padding.cropped(real, own), padding.cropped(
-        found, own | {c: own[n] for c, n in names.items() if n in own})
+        found, {**own, **{c: own[n] for c, n in names.items() if n in own}})
     quality = {
         c: sqnr(real[n], np.ldexp(found[c].astype(np.float64), table.exponent(n))) for c, n in names.items()
     }

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxdiana import graph, numerics, reference, spec, targets
+from onnxdiana.choices import Plan
 from onnxdiana.exporting.htvm import INPUT, handed_over, tensor_names
 from onnxdiana.exporting.spellings import Spellings, spell
 from onnxdiana.forms import Forms, Kernel, with_zero_taps
@@ -57,7 +58,7 @@ class Case:
     def spellings(self) -> Spellings:
         """What goes to disk."""
         _, tail = split(self.view.model)
-        return spell(self.view, tail, self.table, self.integer, self.parameters, self.fake, {}, self.forms)
+        return spell(self.view, tail, self.table, self.integer, self.parameters, self.fake, {}, Plan(self.forms))
 
     @property
     def inputs(self) -> list[tuple[str, tuple[int, ...], int]]:
@@ -442,7 +443,8 @@ def networks(draw: st.DrawFn, limit: int = numerics.INT32_BOUND) -> Case:
         network.step(f"t{i}")
     case = network.build.build(network.head())
     wider = kernels(case) if draw(st.booleans()) else {}
-    forms = Forms(wider, draw(st.sampled_from(["safe", "fast"])), zero_bias=draw(st.booleans()))
+    empty = frozenset(name for name, own in case.parameters.items() if not own.bias.any() and draw(st.booleans()))
+    forms = Forms(wider, draw(st.sampled_from(["safe", "fast"])), unbiased=empty)
     return dataclasses.replace(case, forms=forms)
 
 

@@ -67,6 +67,8 @@ def test_the_figures_are_those_of_the_own_outputs() -> None:
     data = {"x": DATA[16:], "labels": np.arange(8) % 10}
     plain, padded = (run(GEMM, pad=pad, evaluation=data).summary for pad in (False, True))
     assert padded["evaluation"] == plain["evaluation"]
+    assert padded["handoff"]["own_outputs"] == 10
+    assert plain["handoff"]["own_outputs"] is None
     assert padded["agreement"] == plain["agreement"]
     assert [entry["sqnr_db"] for entry in padded["layers"]] == [entry["sqnr_db"] for entry in plain["layers"]]
 
@@ -111,3 +113,39 @@ def test_why_none_are_added(tmp_path: Path, reason: str) -> None:
         assert [entry["applied"] for entry in told] in ([False], [])
         assert all(reason in entry["reason"] for entry in told)
     assert validate(tmp_path / "out").ok
+
+
+def test_validate_measures_the_own_outputs(tmp_path: Path) -> None:
+    run(GEMM, tmp_path / "plain", pad=False)
+    run(GEMM, tmp_path / "padded")
+    plain, padded = (validate(tmp_path / name).layers[-1] for name in ("plain", "padded"))
+    assert (padded.sqnr, padded.sqnr_fake, padded.distance) == (plain.sqnr, plain.sqnr_fake, plain.distance)
+
+
+def test_outputs_that_are_constant_by_themselves() -> None:
+    """Twelve classes of which two are never seen: all of them are the network's own."""
+    proto = tiny.model(GEMM.replace("10", "12"))
+    arrays = {tensor.name: tensor for tensor in proto.graph.initializer}
+    weight, bias = (onnx.numpy_helper.to_array(arrays[name]).copy() for name in "vc")
+    weight[10:], bias[10:] = 0, -64
+    for name, array in (("v", weight), ("c", bias)):
+        arrays[name].CopyFrom(onnx.numpy_helper.from_array(array, name))
+    summaries = [quantize(proto, {"x": DATA[:16]}, config=Config(pad_outputs=pad)).summary for pad in (False, True)]
+    assert summaries[0]["agreement"] == summaries[1]["agreement"]
+    assert summaries[1]["handoff"]["own_outputs"] is None
+
+
+def test_nothing_is_padded_where_the_cpu_was_asked_for() -> None:
+    found = quantize(tiny.model(GEMM), {"x": DATA[:16]}, config=Config(pad_outputs=True, core="cpu"))
+    assert found.summary["layers"][-1]["output_shape"] == [10]
+    assert not [entry for entry in found.summary["handoff"]["choices"] if entry["option"] == "pad-outputs"]
+
+
+@pytest.mark.parametrize("own", [9, 11, 12, 0, True, "10"])
+def test_a_summary_that_lies_about_the_own_outputs(tmp_path: Path, own: Any) -> None:
+    run(GEMM, tmp_path / "out")
+    path = tmp_path / "out" / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["handoff"]["own_outputs"] = own
+    path.write_text(json.dumps(summary))
+    assert not validate(tmp_path / "out").ok

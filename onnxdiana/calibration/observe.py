@@ -97,6 +97,8 @@ def further_samples(source: DataSource, calibration: Calibration, count: int, ba
                 for name, array in chunk.items():
                     found.setdefault(name, []).append(array[i])
             index += 1
+        if missing == 0:
+            break
     return {name: np.stack(arrays) for name, arrays in found.items()}
 
 

@@ -27,10 +27,11 @@ from onnxdiana.check.parts import Parts, read_parts
 from onnxdiana.errors import CalibrationError
 from onnxdiana.exporting.artifacts import SYNTHETIC, check
 from onnxdiana.exporting.bundle import STORED_SAMPLES, bundle
-from onnxdiana.exporting.htvm import tensor_names
+from onnxdiana.exporting.htvm import tensor_names, vector_names
 from onnxdiana.exporting.spellings import Spellings, spell
 from onnxdiana.graph import name_of, sample_shape
 from onnxdiana.integers import code_name
+from onnxdiana.padding import cropped
 from onnxdiana.runtime import Runner, length
 from onnxdiana.validation import Agreement, sqnr
 
@@ -112,12 +113,13 @@ def _recomputed(found: Folder, data: object) -> tuple[list[str], tuple[LayerRepo
     own = None if data is None else _evenly(open_data(data, specs), MOST_SAMPLES)
     stamp = SYNTHETIC if found.section("calibration").get("synthetic") is True else {}
     written = spell(parts.view, parts.tail, parts.table, parts.integer, parts.parameters, parts.fake, stamp,
-                    parts.plan.forms, parts.config.handoff_opset)
+                    parts.plan, parts.config.handoff_opset)
     findings, verdict = list(model_findings(found, written)), None
     if written.htvm is not None:
         files, verdict = bundle(parts.integer, parts.tail, parts.table, written, vector_inputs(found, parts, stored),
                                 parts.config)
-        findings += bundle_findings(found, files, written.handed)
+        assert written.arranged is not None
+        findings += bundle_findings(found, files, vector_names(parts.integer, written.arranged))
     if findings:
         return findings, (), 0
     agreement = check(parts.view, written, parts.integer, stored, length(stored))
@@ -159,6 +161,8 @@ def _layers(parts: Parts, written: Spellings, agreement: Agreement, samples: Arr
     exact = Runner(written.integer, codes).run(samples)
     approximate = Runner(written.fake, codes).run(samples)
     real = Runner(parts.view.model, [n for n in names.values() if n not in inputs]).run(samples) | dict(samples)
+    own = {**written.own, **{code: written.own[name] for code, name in names.items() if name in written.own}}
+    exact, approximate, real = (cropped(values, own) for values in (exact, approximate, real))
     return tuple(
         LayerReport(
             names[code], agreement.sqnr[code],

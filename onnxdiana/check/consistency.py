@@ -106,7 +106,7 @@ def proof_findings(
     view: Network, table: ScaleTable, target: Target | None, integer: ir.Model, config: Config, plan: Plan
 ) -> Iterator[str]:
     """Cores, roundings and accumulator bounds, proven again."""
-    again = complete_table(view, table, integer, target or Target(table.target), config.core, plan.forms.kernels)
+    again = complete_table(view, table, integer, target or Target(table.target), config.core, plan.forms)
     for layer in view.layers:
         own, proven = table.layers[layer.name], again.layers[layer.name]
         if target is None:

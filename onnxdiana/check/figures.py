@@ -17,7 +17,7 @@ _DECIBEL = 0.05
 """Float models answer a little differently on another processor, and so does the error against them."""
 _NEAR_EXACT = 80.0
 """Above this, in dB, the error against the float model is mostly the float model's own."""
-_OF_TARGET = ("core", "not_accelerated_because", "macs_by_core", "estimate", "choices")
+_OF_TARGET = ("core", "not_accelerated_because", "macs_by_core", "estimate", "choices", "memory_limit")
 
 
 def figure_findings(
@@ -34,9 +34,9 @@ def figure_findings(
     target, forms = parts.target or Target(parts.table.target), parts.plan.forms
     layers = summary.layer_entries(parts.view, parts.table, parts.parameters, parts.fake, target, forms, agreement)
     chosen = explain(parts.view, parts.tail, parts.table, target, parts.config, parts.plan)
-    sums = summary.totals(layers, summary.estimates(parts.view, parts.table, target, forms))
+    sums = summary.totals(parts.view, layers, summary.estimates(parts.view, parts.table, target, forms), target)
     expected = {"target": parts.table.target, "tail": parts.tail.operators, "totals": sums,
-                "handoff": summary.handoff(obstacles, chosen, verdict),
+                "handoff": summary.handoff(obstacles, chosen, verdict, parts.plan.own),
                 "agreement": summary.agreement_entry(parts.view, agreement) | {
                     "samples": folder.section("agreement").get("samples")}}
     skipped = () if parts.target is not None else _OF_TARGET

@@ -31,6 +31,7 @@ from onnxdiana.exporting.files import serialize, sha256
 from onnxdiana.graph import name_of
 from onnxdiana.integers import Parameters, integerize, round_parameters
 from onnxdiana.layers import Network, network
+from onnxdiana.padding import is_padded
 from onnxdiana.rules.ops import operator
 from onnxdiana.scales import ScaleTable
 from onnxdiana.tail import Tail, split
@@ -190,9 +191,7 @@ def read_parts(folder: Folder) -> tuple[Parts | None, list[str]]:
     view, tail = canonical_graph(folder)
     table = scale_table(folder, view)
     target = known_target(table)
-    config = options(folder)
-    plan = choose(view, target or Target(table.target), config)
-    findings = []
+    config, findings = options(folder), list[str]()
     if table.model_sha256 != sha256(folder.files[FLOAT]):
         findings.append(f"{SCALES} belongs to another {FLOAT} (its model.sha256 differs)")
     unequal = list(table_findings(view, table, target))
@@ -210,9 +209,29 @@ def read_parts(folder: Folder) -> tuple[Parts | None, list[str]]:
         findings += rounding_findings(INTEGER, parameters, halves, checked)
         findings += rounding_findings(FAKE, fake, rounded, checked)
         integer = integerize(view, table, parameters)
+        plan, unfounded = _plan(folder, view, table, target, config, parameters)
+        findings += unfounded
         findings += proof_findings(view, table, target, integer, config, plan)
     except (SpecViolation, TargetError) as error:  # an illegal shift, or an accumulator beyond 32 bits
         findings.append(f"{SCALES}: {error}")
     if findings:
         return None, findings
     return Parts(view, tail, table, target, parameters, fake, integer, config, plan), []
+
+
+def _plan(
+    folder: Folder, view: Network, table: ScaleTable, target: Target | None, config: Config,
+    parameters: Mapping[str, Parameters],
+) -> tuple[Plan, list[str]]:
+    """How the network was handed over; what is recorded of it is believed where nothing else tells it."""
+    recorded = folder.section("handoff")
+    own, findings = recorded.get("own_outputs"), []
+    if own is not None and not (isinstance(own, int) and config.pad_outputs and is_padded(view, table, own)):
+        findings.append(f"summary.json says that {own!r} outputs are the classifier's own, and the others are not what "
+                        "would have been added")
+        own = None
+    entries = recorded.get("choices")
+    applied = {str(entry.get("place")) for entry in (entries if isinstance(entries, list) else [])
+               if isinstance(entry, dict) and entry.get("option") == "zero-taps" and entry.get("applied") is True}
+    return choose(view, target or Target(table.target), config, parameters, own,
+                  applied if target is None else None), findings

@@ -86,12 +86,17 @@ def compare(
 
 def _samples(path: Path, sample: int | None) -> list[tuple[int, Path]]:
     """Numbers of samples, and where the dump of each is."""
-    numbered = {}
+    numbered, folders = dict[int, Path](), list[Path]()
     if path.is_dir():
         try:
-            numbered = {int(p.name): p for p in path.iterdir() if p.is_dir() and p.name.isascii() and p.name.isdigit()}
+            folders = sorted(p for p in path.iterdir() if p.name.isascii() and p.name.isdigit() and p.is_dir())
         except OSError as error:
             raise DumpError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+    for folder in folders:
+        number = int(folder.name)
+        if number in numbered:
+            raise DumpError(f"{folder} and {numbered[number]} are both sample {number}; give one of them")
+        numbered[number] = folder
     if not numbered:
         return [(sample or 0, path)]
     if sample is None:

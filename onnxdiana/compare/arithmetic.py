@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from onnxdiana import graph, numerics
 from onnxdiana.compare.layer import Layer, Outcome, wrapped
-from onnxdiana.compare.memory import LANES, UNLIKELY, padded_up, reversed_words
+from onnxdiana.compare.memory import UNLIKELY, reversed_words
+from onnxdiana.costs.memory import LANES, padded
 from onnxdiana.rules.ops import operator
 from onnxdiana.rules.ops.base import Linear, bias_shape
 from onnxdiana.rules.ops.conv import geometry
@@ -133,7 +134,7 @@ def _planes(bias: Array, group: int) -> Array:
     """
     data = bias.astype("<i4").view(np.uint8).reshape(-1, 4)
     stream = np.concatenate([data[first:first + group].T.reshape(-1) for first in range(0, len(data), group)])
-    stream = np.pad(stream, (0, 4 * padded_up(len(data)) - stream.size))
+    stream = np.pad(stream, (0, 4 * padded(len(data)) - stream.size))
     read = np.ascontiguousarray(stream.reshape(-1, 4, LANES).transpose(0, 2, 1))
     return read.view("<i4").reshape(-1)[:bias.size].astype(np.int64)
 

@@ -20,10 +20,8 @@ from onnxdiana.errors import CalibrationError, DumpError
 
 Array = NDArray[Any]
 
-NPY = (".npy",)
-RAW = (".bin", ".raw", ".dat")
 TEXT = (".txt", ".csv", ".log", ".h", ".c")
-SUFFIXES = (*NPY, *RAW, *TEXT)
+"""Suffixes; ``.npy`` is read as such, every other file as raw bytes."""
 
 # every repetition below ends where it cannot match, or is bounded: a text of any kind takes linear time
 _COMMENTS = re.compile(r"/\*.*?(?:\*/|\Z)|//[^\n]*|#[^\n]*", re.DOTALL)
@@ -34,7 +32,7 @@ _DECLARATION = re.compile(
 """``int8_t name[2][3] = {``, up to the brace."""
 _HEADING = re.compile(r"[ \t]*([^\s,]{1,200}?)[ \t]*[:=](?:[ \t]+(.*)|)")
 """``name:`` on a line of its own, or in front of numbers."""
-_INDEXED = re.compile(r"[ \t]*\[?(\d+)\]?[ \t]*[:=][ \t]*(\S+)[ \t,;]*")
+_INDEXED = re.compile(r"[ \t]*\[?(\d{1,200})\]?[ \t]*[:=][ \t]*(\S+)[ \t,;]*")
 """``12: -5`` or ``[12] = -5``."""
 _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)[flu]*", re.IGNORECASE)
 _HEX = re.compile(r"([+-]?)0x([0-9a-f]{1,16})[lu]*", re.IGNORECASE)
@@ -86,7 +84,7 @@ def read(path: Path, limit: int) -> list[Dump]:
             raise DumpError(f"{path} has {size} bytes, more than a dump of all tensors of this network takes "
                             f"({limit}); give the dump of this network, one sample a file")
         suffix = path.suffix.lower()
-        if suffix in NPY:
+        if suffix == ".npy":
             return [_typed(read_whole(path, None, str(path)).reshape(-1), path.name, None)]
         data = path.read_bytes()
     except CalibrationError as error:  # of the reader that calibration data and dumps share
@@ -110,7 +108,8 @@ def _whole(values: Array, source: str) -> Array:
     """As int64 where they are whole numbers, else as float64."""
     if values.dtype.kind != "f":
         return values.astype(np.int64) if values.dtype != np.uint64 else np.minimum(values, _LARGEST).astype(np.int64)
-    wide = values.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # of a signalling nan
+        wide = values.astype(np.float64)
     bad = np.flatnonzero(~np.isfinite(wide))
     if bad.size:
         raise DumpError(f"{source}: element {bad[0]} is {wide[bad[0]]}, and {bad.size} of {wide.size} are not finite; "

@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxdiana.compare.layer import Layer, Outcome
+from onnxdiana.costs.memory import LANES
+from onnxdiana.costs.memory import padded as padded_up
 
 Array = NDArray[Any]
 
-WORD, LANES = 4, 16
-"""Bytes in a word whose order the chip reverses; elements to which DORY pads rows and channels."""
+WORD = 4
+"""Bytes in a word whose order the chip reverses."""
 UNLIKELY = 1e-3
 """Chance below which differences that all lie at one place, or are all zero, are no accident."""
 _DISTANCES = (1, 2, 4, 8, 16, 32, 64)
@@ -80,11 +82,6 @@ def taken_for(values: Array, order: Sequence[int]) -> Array:
 def _axes(order: Sequence[int], rank: int) -> str:
     names = "NCHW" if rank == 4 else "NCL" if rank == 3 else "NCDHW"
     return "".join(names[axis] for axis in order)
-
-
-def padded_up(size: int) -> int:
-    """The next multiple of 16."""
-    return -(-size // LANES) * LANES
 
 
 def paddings(shape: Sequence[int]) -> Iterator[tuple[str, tuple[int, ...], tuple[int, ...]]]:

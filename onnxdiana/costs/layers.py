@@ -29,6 +29,12 @@ def work_of(layer: Layer) -> Work | None:
                 (above, left, below, right), window["group"])
 
 
+def weight_bytes(view: Network) -> int:
+    """Weights as int8, and an int32 bias for every channel, whether the float layer has one or not."""
+    weights = [graph.constant(layer.operator.weight(layer.node)) for layer in view.layers]
+    return sum(weight.size + 4 * len(weight) for weight in weights if weight is not None)
+
+
 def activation_bytes(view: Network) -> int:
     """Most bytes of int8 activations alive at once for one sample, each operator writing a buffer of its own.
 

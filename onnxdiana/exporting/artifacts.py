@@ -55,7 +55,7 @@ def write_artifacts(
     """
     config, kept = facts.config, facts.calibration.kept
     metadata = SYNTHETIC if facts.calibration.synthetic else {}
-    written = spell(view, tail, table, integer, parameters, fake, metadata, facts.plan.forms, config.handoff_opset)
+    written = spell(view, tail, table, integer, parameters, fake, metadata, facts.plan, config.handoff_opset)
     samples = few(kept, STORED_SAMPLES)
     agreement = check(view, written, integer, samples, _JUDGED_SAMPLES)
     if agreement.mismatches:
@@ -86,4 +86,4 @@ def check(
 ) -> Agreement:
     """Run all spellings on some samples; the reference judges at most ``judged`` of them."""
     return agree(view, written.table, integer, samples, integer_model=written.integer, fake=written.fake,
-                 htvm=written.htvm, handed=written.handed, judged=judged)
+                 htvm=written.htvm, handed=written.handed, judged=judged, own=written.own)

@@ -14,7 +14,7 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from onnxdiana import graph
+from onnxdiana import graph, reference
 from onnxdiana.exporting.lower import interface_names, lower
 from onnxdiana.forms import Forms
 from onnxdiana.graph import EmitterNames, Namer, name_of
@@ -98,17 +98,16 @@ def arrange(integer: ir.Model, forms: Forms) -> ir.Model:
     _permute_input(clone)
     for node in list(clone.graph):
         operator(node).prepare_htvm(node, unique, forms)
-    _dequantize_early(clone.graph, unique, set(tensor_names(integer)))
+    _dequantize_early(clone.graph, unique)
     return clone
 
 
-def _dequantize_early(g: ir.Graph, unique: Namer, kept: set[str]) -> None:
+def _dequantize_early(g: ir.Graph, unique: Namer) -> None:
     """HTVM dequantizes directly behind a requantizer only: what moves codes at the end moves floats there.
 
     Args:
         g: the integer graph; changed.
         unique: names that are free.
-        kept: tensors that stay, even where nothing reads them any more.
     """
     result, = g.outputs
     dequantizer = result.producer()
@@ -131,15 +130,14 @@ def _dequantize_early(g: ir.Graph, unique: Namer, kept: set[str]) -> None:
     value.name = name
     graph.replace_graph_output(g, result, value)
     for node in moves:
-        if not node.outputs[0].uses() and name_of(node.outputs[0]) not in kept:
+        if not node.outputs[0].uses():
             g.remove(node, safe=True)
 
 
-def htvm_model(integer: ir.Model, forms: Forms) -> onnx.ModelProto:
-    """Write the integer graph in the dialect; call it only where :func:`handoff_obstacles` finds nothing."""
+def htvm_model(arranged: ir.Model) -> onnx.ModelProto:
+    """Write an arranged graph in the dialect; there is one only where :func:`handoff_obstacles` finds nothing."""
     import onnx_graphsurgeon as gs
 
-    arranged = arrange(integer, forms)
     source = arranged.graph
     entry = gs.Variable(INPUT, dtype=np.float32, shape=(1, *graph.sample_shape(source.inputs[0])))
     surgeon = gs.Graph(nodes=[], inputs=[entry], outputs=[], name="onnxdiana", opset=HTVM_OPSET)
@@ -159,11 +157,35 @@ def tensor_names(integer: ir.Model) -> list[str]:
     return [name_of(node.outputs[0]) for node in integer.graph if node.op_type in QUANTIZERS]
 
 
-def handed_names(integer: ir.Model, htvm: onnx.ModelProto) -> list[str]:
-    """Tensors with codes that the hand-over graph has, by the integer graph's names, in execution order.
+def handed_names(integer: ir.Model, arranged: ir.Model) -> list[str]:
+    """Tensors with codes that both graphs have, by the integer graph's names, in execution order.
 
     These are its requantized tensors, but for those that were joined (Concat as an Add), where the joined one is.
     """
-    made = {name for node in htvm.graph.node for name in node.output}
+    made = {name_of(v) for node in arranged.graph for v in node.outputs}
     return [name for node in integer.graph if node.op_type in (*QUANTIZERS, "Concat")
             and (name := name_of(node.outputs[0])) in made]
+
+
+def vector_names(integer: ir.Model, arranged: ir.Model) -> list[str]:
+    """Tensors of the arranged graph that get vectors, in execution order: every requantizer's, and the shared ones."""
+    shared = set(handed_names(integer, arranged))
+    return [name for node in arranged.graph if (name := name_of(node.outputs[0])) in shared
+            or node.op_type in QUANTIZERS]
+
+
+def arranged_codes(arranged: ir.Model, handed: NDArray[Any], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Codes of tensors of the arranged graph.
+
+    Args:
+        arranged: the graph.
+        handed: its input, float32, in its layout.
+        names: of :func:`vector_names`.
+    """
+    found = {}
+    for node, value in reference.walk(arranged, {name_of(arranged.graph.inputs[0]): handed}):
+        if node.op_type == "Dequantize":
+            break  # what stands behind it moves floats
+        if name_of(node.outputs[0]) in names:
+            found[name_of(node.outputs[0])] = value
+    return found

@@ -11,7 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from onnxdiana import graph
-from onnxdiana.exporting.htvm import handed_names, input_permutation
+from onnxdiana.exporting.htvm import input_permutation
 from onnxdiana.exporting.variants import DORY_FILE, TAIL_FILE
 from onnxdiana.graph import name_of
 from onnxdiana.handoff.findings import Handoff, grouped
@@ -50,7 +50,8 @@ class Contents:
 
 
 def contents(
-    integer: ir.Model, htvm: onnx.ModelProto, tail: Tail, *, vectors: int = 1, dory: bool = False, int8: bool = False
+    integer: ir.Model, htvm: onnx.ModelProto, tail: Tail, intermediates: int, *, vectors: int = 1, dory: bool = False,
+    int8: bool = False
 ) -> Contents:
     """What is to be told of a hand-over.
 
@@ -58,7 +59,7 @@ def contents(
         integer: the integer graph.
         htvm: the hand-over graph written of it.
         tail: of the float model.
-        vectors, dory, int8: as in :class:`Contents`.
+        intermediates, vectors, dory, int8: as in :class:`Contents`.
     """
     quantizer = next(iter(integer.graph.inputs[0].uses())).node
     dequantizer = integer.graph.outputs[0].producer()
@@ -68,7 +69,7 @@ def contents(
         _shape(htvm.graph.input[0]), graph.attribute(quantizer, "exponent"),
         (graph.attribute(quantizer, "lo"), graph.attribute(quantizer, "hi")), None if perm is None else tuple(perm),
         name_of(integer.graph.outputs[0]), _shape(htvm.graph.output[0]), graph.attribute(dequantizer, "exponent"),
-        len(handed_names(integer, htvm)), tuple(tail.operators), vectors, htvm.opset_import[0].version, dory, int8)
+        intermediates, tuple(tail.operators), vectors, htvm.opset_import[0].version, dory, int8)
 
 
 def readme(found: Contents, handoff: Handoff) -> str:

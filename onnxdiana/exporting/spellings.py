@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import onnx
 import onnx_ir as ir
 
+from onnxdiana import padding
+from onnxdiana.choices import Plan
 from onnxdiana.exporting.files import serialize, sha256
-from onnxdiana.exporting.htvm import HTVM_OPSET, handed_names, handoff_obstacles, htvm_model
+from onnxdiana.exporting.htvm import HTVM_OPSET, arrange, handed_names, handoff_obstacles, htvm_model
 from onnxdiana.exporting.integer import INTEGER_OPSET, integer_model
 from onnxdiana.exporting.opset10 import at_opset
 from onnxdiana.exporting.qdq import fake_quantize
-from onnxdiana.forms import Forms
 from onnxdiana.integers import Parameters
 from onnxdiana.layers import Network
 from onnxdiana.scales import ScaleTable
@@ -30,29 +31,35 @@ class Spellings:
     integer: onnx.ModelProto
     htvm: onnx.ModelProto | None
     """With a float input, whatever the one on disk has."""
+    arranged: ir.Model | None
+    """The integer graph of which ``htvm`` was written, with the choices made."""
     handed: tuple[str, ...]
-    """Tensors with codes in it, in execution order, the input's first."""
+    """Tensors with codes that it shares with the integer graph, in execution order, the input's first."""
     obstacles: tuple[str, ...]
+    own: Mapping[str, int] = field(default_factory=dict)
+    """Of tensors with rows that were added, how many are the network's own."""
 
 
 def spell(
     view: Network, tail: Tail, table: ScaleTable, integer: ir.Model, parameters: Mapping[str, Parameters],
-    fake: Mapping[str, Parameters], metadata: dict[str, str], forms: Forms, opset: int = HTVM_OPSET,
+    fake: Mapping[str, Parameters], metadata: dict[str, str], plan: Plan, opset: int = HTVM_OPSET,
 ) -> Spellings:
     """Write every model: a function of the canonical graph, the table, the parameters and the choices alone.
 
     Args:
         view, tail, table, integer, parameters, fake: the quantized network.
         metadata: string properties of the two models for onnxruntime.
-        forms: of layers in the hand-over graph.
+        plan: of the hand-over graph.
         opset: of the hand-over graph.
     """
     model_float = serialize(ir.to_proto(tail.behind(view.model)))
-    obstacles = tuple(handoff_obstacles(integer, forms))
-    htvm = None if obstacles else at_opset(htvm_model(integer, forms), opset)
+    obstacles = tuple(handoff_obstacles(integer, plan.forms))
+    arranged = None if obstacles else arrange(integer, plan.forms)
+    htvm = None if arranged is None else at_opset(htvm_model(arranged), opset)
     return Spellings(
         model_float, table.replace(model_sha256=sha256(model_float)),
         ir.to_proto(tail.behind(fake_quantize(view, table, fake, metadata))),
         ir.to_proto(tail.behind(integer_model(integer, metadata, tail.opset(INTEGER_OPSET)))),
-        htvm, () if htvm is None else tuple(handed_names(integer, htvm)), obstacles,
+        htvm, arranged, () if arranged is None else tuple(handed_names(integer, arranged)), obstacles,
+        padding.own_rows(view, plan.own),
     )

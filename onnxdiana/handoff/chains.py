@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from onnxdiana.handoff import constants
-from onnxdiana.handoff.interface import DOMAINS
-from onnxdiana.handoff.moves import MOVES
 from onnxdiana.handoff.nodes import Node
+from onnxdiana.handoff.operators import DOMAINS, MOVES
 from onnxdiana.handoff.walk import UNKNOWN, Place, Value, Walk
 
 CLIP_RUN = ("Div", "Floor", "Max", "Min")

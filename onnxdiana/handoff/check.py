@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from onnxdiana.errors import HandoffError
@@ -13,8 +14,9 @@ from onnxdiana.handoff import files as reading
 from onnxdiana.handoff import vectors
 from onnxdiana.handoff.dialect import judge
 from onnxdiana.handoff.findings import Finding, Handoff
+from onnxdiana.handoff.importing import importable
 from onnxdiana.handoff.interface import frame
-from onnxdiana.handoff.nodes import Graph, Node
+from onnxdiana.handoff.nodes import Graph
 from onnxdiana.handoff.partition import partition
 from onnxdiana.handoff.silicon import silicon
 
@@ -30,6 +32,7 @@ def check(path: str | os.PathLike[str]) -> Handoff:
     return check_model(model, reading.beside(file), name=str(file))
 
 
+@np.errstate(invalid="ignore")  # a constant may be a signalling nan, which a finding names
 def check_model(
     model: onnx.ModelProto, files: Mapping[str, bytes] | None = None, *, name: str = "model.onnx"
 ) -> Handoff:
@@ -48,7 +51,7 @@ def check_model(
     if not _is_text(model):
         raise HandoffError(f"{name}: a name in it is not UTF-8 text; export the model again")
     given = files or {}
-    graph, notes = _importable(Graph(model))
+    graph, notes = importable(Graph(model))
     if len(graph.inputs) > 1:
         notes.append(f"{len(graph.inputs)} inputs; HTVM was only seen with one")
     verdict = judge(graph)
@@ -80,49 +83,3 @@ def _is_text(model: onnx.ModelProto) -> bool:
     except UnicodeDecodeError:
         return False
     return all(isinstance(name, str) for name in names)
-
-
-def _importable(graph: Graph) -> tuple[Graph, list[str]]:
-    """The graph as HTVM's importer sees it, and a note on what it leaves out.
-
-    ``Constant`` nodes are initializers, inputs that have an initializer are no inputs, nodes that no output needs are
-    not there.
-    """
-    live, constants = _live(graph), [node for node in graph.nodes if _is_tensor(node)]
-    dead = [node for node in graph.nodes if node.index not in live]
-    if not live:  # a finding says so
-        live, dead = {node.index for node in graph.nodes}, []
-    if not dead and not constants and len(graph.inputs) == len(graph.model.graph.input):
-        return graph, []
-    model = onnx.ModelProto()
-    model.CopyFrom(graph.model)
-    del model.graph.node[:], model.graph.input[:]
-    model.graph.input.extend(graph.inputs)
-    for node in constants:
-        model.graph.initializer.add().CopyFrom(node.attributes["value"])
-        model.graph.initializer[-1].name = node.output
-    live -= {node.index for node in constants}
-    model.graph.node.extend(graph.model.graph.node[index] for index in sorted(live))
-    return Graph(model), [f"{len(dead)} nodes that no output needs, {node.where} first; HTVM leaves them out"
-                          for node in dead[:1]]
-
-
-def _is_tensor(node: Node) -> bool:
-    return node.op_type == "Constant" and len(node.outputs) == 1 and isinstance(
-        node.attributes.get("value"), onnx.TensorProto)
-
-
-def _live(graph: Graph) -> set[int]:
-    """Indices of the nodes that an output needs; all of one name, should there be several."""
-    makers: dict[str, list[Node]] = {}
-    for node in graph.nodes:
-        for output in node.outputs:
-            makers.setdefault(output, []).append(node)
-    live: set[int] = set()
-    names = list(graph.outputs)
-    while names:
-        for node in makers.pop(names.pop(), ()):
-            if node.index not in live:
-                live.add(node.index)
-                names += node.inputs
-    return live

@@ -13,10 +13,11 @@ from onnxdiana.handoff import geometry, patterns
 from onnxdiana.handoff.findings import Finding
 from onnxdiana.handoff.geometry import Complaint
 from onnxdiana.handoff.nodes import Graph
+from onnxdiana.handoff.operators import MOVES
 from onnxdiana.handoff.patterns import Match
 
 _WORD = 4  # bytes; HTVM reverses them in every word, and so wants whole ones
-_TAIL = ("Div", "Mul", "Softmax", "LogSoftmax", "Sigmoid", "ArgMax", *patterns.MOVES)
+_TAIL = ("Div", "Mul", "Softmax", "LogSoftmax", "Sigmoid", "ArgMax", *MOVES)
 
 
 def conditions(graph: Graph, match: Match, work: Work) -> Iterator[Finding]:

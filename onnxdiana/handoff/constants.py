@@ -14,11 +14,11 @@ from onnxdiana.handoff.findings import Finding
 Array = NDArray[Any]
 
 INT8 = (-128, 127)
-_INT16 = (-(2**15), 2**15 - 1)
+INT16 = (-(2**15), 2**15 - 1)
 _MULTIPLIER = (-(2**10) + 1, 2**10 - 1)  # its product with the converter's codes, -32 to 31, fits in int16
 _INT32 = (-(2**31 - 1), 2**31 - 1)
-_LIMITS = {"weight": INT8, "bias": _INT32, "multiplier": _MULTIPLIER, "summand": _INT16}
-_MOST_SHIFT = 31
+_LIMITS = {"weight": INT8, "bias": _INT32, "multiplier": _MULTIPLIER, "summand": INT16}
+MOST_SHIFT = 31
 _SCALAR = ((), (1,))
 
 
@@ -35,8 +35,8 @@ def divisor(where: str, array: Array, role: str) -> Iterator[Finding]:
         if array.shape != (1,):
             yield Finding("E6", where, f"a divisor of shape {array.shape}", "shape (1,)",
                           "write the divisor as one element of shape (1,): HTVM indexes it")
-        elif shift is None or not 0 <= shift <= _MOST_SHIFT:
-            yield Finding("E6", where, _value(array), f"2**k with 0 <= k <= {_MOST_SHIFT}",
+        elif shift is None or not 0 <= shift <= MOST_SHIFT:
+            yield Finding("E6", where, _value(array), f"2**k with 0 <= k <= {MOST_SHIFT}",
                           "choose power-of-two scales that make this a shift to the right; any other division stays in "
                           "float and does not compile")
     elif not array.size or not np.isfinite(array).all() or array.min() <= 0:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from onnxdiana.handoff import chains, layers, moves
 from onnxdiana.handoff.findings import Finding
 from onnxdiana.handoff.nodes import Graph, Node
+from onnxdiana.handoff.operators import MOVES
 from onnxdiana.handoff.walk import UNKNOWN, Array, Place, Value, Walk
 
 _JUDGES: dict[str, Callable[[Walk, Node], Value]] = {
     "Conv": layers.conv, "Gemm": layers.gemm, "MatMul": layers.matmul, "Add": layers.add, "Mul": layers.mul,
     "GlobalAveragePool": chains.pool, **dict.fromkeys(chains.CLIP_RUN, chains.clip_run),
-    **dict.fromkeys(moves.MOVES, moves.move),
+    **dict.fromkeys(MOVES, moves.move),
 }
 
 

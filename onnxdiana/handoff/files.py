@@ -26,8 +26,8 @@ def find(path: Path) -> Path:
         if not path.is_dir():
             raise HandoffError(f"{path}: no such file or folder; give the folder that quantize wrote, or an .onnx file")
         if not (path / FOLDER).is_dir() and (path / "summary.json").is_file() and not (path / MODEL).is_file():
-            raise HandoffError(f"{path}: there is no {FOLDER} folder in it: the model has no hand-over form, or --core "
-                               "and the like left it out; summary.json says why under 'handoff'")
+            raise HandoffError(f"{path}: there is no {FOLDER} folder in it: the model has no hand-over form, or "
+                               "--concat refuse left it out; summary.json says why under 'handoff'")
         folder = path / FOLDER if (path / FOLDER).is_dir() else path
         if (folder / MODEL).is_file():
             return folder / MODEL

@@ -84,7 +84,7 @@ def _window(work: Work, dilations: tuple[int, ...]) -> Iterator[Complaint]:
     pads = f"pad {wanted[0]} on every side" if len(set(wanted)) == 1 else f"use pads {wanted}"
     pads += f" instead of {work.pads}"
     larger = zero_taps(work, dilations)
-    taps = f"--zero-taps always, which makes it {_times(larger)} with pads {_times(k // 2 for k in larger)}" if larger \
+    taps = f"--zero-taps always, which makes it {times(larger)} with pads {times(k // 2 for k in larger)}" if larger \
         else ""
     illegal = any(k not in KERNELS for k in work.kernel)
     if work.depthwise and work.kernel == work.input_size and not any(work.pads):
@@ -92,14 +92,14 @@ def _window(work: Work, dilations: tuple[int, ...]) -> Iterator[Complaint]:
     elif taps:
         pads = taps if illegal or dilations != (1, 1) else f"{pads}, or {taps}"
     if illegal:
-        yield Complaint(f"a {_times(work.kernel)} kernel", "1, 3, 5 or 7 in each direction",
-                        taps or f"use a {_times(nearest)} kernel")
+        yield Complaint(f"a {times(work.kernel)} kernel", "1, 3, 5 or 7 in each direction",
+                        taps or f"use a {times(nearest)} kernel")
     if dilations != (1, 1):
         yield Complaint(f"dilations {dilations}", "dilations (1, 1)", taps or "train without dilation")
     if work.pads[:2] != work.pads[2:]:
         yield Complaint(f"pads {work.pads}", "as much below as above, and right as left", pads)
     elif not illegal and not any(same(work)):
-        yield Complaint(f"pads {work.pads} with a {_times(work.kernel)} kernel", f"'same' padding, pads {wanted}", pads)
+        yield Complaint(f"pads {work.pads} with a {times(work.kernel)} kernel", f"'same' padding, pads {wanted}", pads)
 
 
 def _analog(graph: Graph, match: Match) -> Iterator[Complaint]:
@@ -132,5 +132,6 @@ def _with_pad(graph: Graph, conv: Node, work: Work) -> Work:
                    input_size=(height - more[0] - more[2], width - more[1] - more[3]))
 
 
-def _times(sizes: Iterable[int]) -> str:
+def times(sizes: Iterable[int]) -> str:
+    """As 3x5."""
     return "x".join(map(str, sizes))

@@ -9,10 +9,7 @@ from onnx import TensorProto
 
 from onnxdiana.handoff.findings import Finding
 from onnxdiana.handoff.nodes import Graph
-
-OPSETS = range(10, 14)
-IR_VERSION = 8
-DOMAINS = ("", "ai.onnx")
+from onnxdiana.handoff.operators import DOMAINS, IR_VERSION, OPSETS
 
 
 def opset(model: onnx.ModelProto) -> int:

@@ -9,8 +9,6 @@ import numpy as np
 from onnxdiana.handoff.nodes import Node
 from onnxdiana.handoff.walk import UNKNOWN, Place, Value, Walk
 
-MOVES = ("Flatten", "Reshape", "Transpose", "Pad", "Slice", "Resize", "MaxPool", "Relu", "Identity")
-
 
 def move(walk: Walk, node: Node) -> Value:
     """Operators that hand values on."""

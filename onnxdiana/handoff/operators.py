@@ -1,6 +1,12 @@
-"""The dialect's operators: how many inputs each takes, and what to write instead of others."""
+"""The dialect: versions and domains that a file may name, its operators, and what to write instead of others."""
 
 from __future__ import annotations
+
+OPSETS = range(10, 14)
+IR_VERSION = 8
+"""At most."""
+DOMAINS = ("", "ai.onnx")
+"""Both mean ONNX's own."""
 
 ARITY = {
     "Conv": (2, 3), "Gemm": (2, 3), "MatMul": (2, 2), "Add": (2, 2), "Mul": (2, 2), "Div": (2, 2), "Floor": (1, 1),
@@ -11,6 +17,8 @@ ARITY = {
 """Least and most inputs by operator type."""
 ARITY_10 = {"Pad": (1, 1), "Resize": (2, 2)}
 """Those that were others at opset 10."""
+MOVES = ("Flatten", "Identity", "MaxPool", "Pad", "Relu", "Reshape", "Resize", "Slice", "Transpose")
+"""Operators that hand codes on: on the CPU, without a change of scale."""
 
 _FOLD = "fold it into the weights and the bias of the layer in front"
 _TAIL = "end the model before it and let the host compute it: floats cannot be compared exactly"

@@ -7,7 +7,6 @@ outside reads its inside.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
@@ -15,13 +14,12 @@ from typing import Any
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from onnxdiana.handoff.constants import MOST_SHIFT, exponent
 from onnxdiana.handoff.nodes import Graph, Node
+from onnxdiana.handoff.operators import DOMAINS, MOVES
 
 LAYERS = ("conv", "dense", "add", "analog conv")
 """Kinds of matches that an accelerator could take."""
-MOVES = ("Flatten", "Identity", "MaxPool", "Pad", "Relu", "Reshape", "Resize", "Slice", "Squeeze", "Transpose",
-         "Unsqueeze")
-"""Operators that hand codes on: on the CPU, without a change of scale."""
 
 _REQUANTIZER = ("Floor", "Max", "Min")
 _CONVERTER = ("Div", *_REQUANTIZER, "Mul", "Add")  # the analog core's, up to its own requantizer
@@ -92,9 +90,8 @@ def shift(graph: Graph, floor: Node) -> int | None:
     if div is None or div.op_type != "Div":
         return 0
     divisor = scalar(graph, div)
-    if divisor is None or not 1 <= divisor <= 2**31 or math.frexp(divisor)[0] != 0.5:
-        return None
-    return math.frexp(divisor)[1] - 1
+    found = None if divisor is None else exponent(divisor)
+    return found if found is not None and 0 <= found <= MOST_SHIFT else None
 
 
 def weights(graph: Graph, node: Node, rank: int) -> NDArray[Any] | None:
@@ -197,7 +194,7 @@ def _next(graph: Graph, node: Node, op_type: str) -> Node | None:
 
 
 def _standard(node: Node, *op_types: str) -> bool:
-    return node.op_type in op_types and node.domain in ("", "ai.onnx")
+    return node.op_type in op_types and node.domain in DOMAINS
 
 
 def moved(graph: Graph, name: str, op_types: Sequence[str] = MOVES) -> tuple[Node, ...]:

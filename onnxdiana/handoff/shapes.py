@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxdiana.handoff.operators import DOMAINS
+
 if TYPE_CHECKING:
     from onnxdiana.handoff.nodes import Node
 
@@ -75,7 +77,7 @@ def infer(
 
 
 def _has_rule(node: Node) -> bool:
-    return node.op_type in _RULES and node.domain in ("", "ai.onnx")
+    return node.op_type in _RULES and node.domain in DOMAINS
 
 
 def _shape(place: _Place) -> Shape | None:

@@ -6,60 +6,20 @@ those on the kernels' registers follow from reading, no silicon was at hand.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
-
-from numpy.typing import NDArray
+from dataclasses import replace
 
 from onnxdiana.costs import memory
-from onnxdiana.costs.work import Work
-from onnxdiana.handoff import patterns
+from onnxdiana.handoff.analog import analog
 from onnxdiana.handoff.budget import budget
 from onnxdiana.handoff.findings import Finding, Region
-from onnxdiana.handoff.geometry import same
-from onnxdiana.handoff.nodes import Graph, Node
+from onnxdiana.handoff.geometry import same, times
+from onnxdiana.handoff.nodes import Graph
+from onnxdiana.handoff.offloaded import Layer
 
 _CLIPS = ((0.0, 127.0), (-128.0, 127.0))
-_SEVEN_BITS = ((0.0, 127.0), (-64.0, 63.0))
-_INT8 = (-128, 127)
 _MEAN = "write the mean over the row as GlobalAveragePool, which runs on the CPU"
 _COMPARE = "compare its codes on the chip with the vectors (`onnxdiana compare`)"
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """A region on an accelerator, with the nodes that its checks look at."""
-
-    graph: Graph
-    region: Region
-    work: Work
-
-    @property
-    def first(self) -> Node:
-        """Conv, Gemm, MatMul or Add."""
-        return self.graph.producers[self.region.nodes[0]]
-
-    @property
-    def bounds(self) -> tuple[float, float] | None:
-        """Its clip."""
-        return patterns.clip(self.graph, self.graph.producers[self.region.name])
-
-    @property
-    def whole_map(self) -> bool:
-        """Whether it is a mean over the whole map written as a convolution."""
-        return self.work.depthwise and self.work.kernel == self.work.input_size
-
-    def table(self, op_type: str) -> NDArray[Any] | None:
-        """The constant of an analog layer's Mul or Add."""
-        nodes = (self.graph.producers[name] for name in self.region.nodes)
-        arrays = (self.graph.constants.get(name) for node in nodes if node.op_type == op_type for name in node.inputs)
-        return next((array for array in arrays if array is not None and patterns.numeric(array)), None)
-
-    def finding(self, code: str, found: str, needed: str, remedy: str) -> Finding:
-        """One about its first node."""
-        return Finding(code, self.first.where, found, needed, remedy)
 
 
 def silicon(graph: Graph, regions: Sequence[Region]) -> Iterator[Finding]:
@@ -69,7 +29,7 @@ def silicon(graph: Graph, regions: Sequence[Region]) -> Iterator[Finding]:
         graph: the file's.
         regions: those of ``partition`` on the same graph.
     """
-    layers = [_Layer(graph, region, region.work) for region in regions if region.core != "cpu" and region.work]
+    layers = [Layer(graph, region, region.work) for region in regions if region.core != "cpu" and region.work]
     for layer in layers:
         for check in _CHECKS:
             yield from check(layer)
@@ -77,7 +37,7 @@ def silicon(graph: Graph, regions: Sequence[Region]) -> Iterator[Finding]:
     yield from budget(graph, regions)
 
 
-def _width(layer: _Layer) -> Iterator[Finding]:
+def _width(layer: Layer) -> Iterator[Finding]:
     """H1: DORY assumes rows padded to 16 in L2 for the digital core, TVM allocates dense ones."""
     if layer.region.core != "digital" or len(layer.graph.shapes[layer.region.name]) != 4:
         return
@@ -91,7 +51,7 @@ def _width(layer: _Layer) -> Iterator[Finding]:
             f"choose an image size that makes them {better}, or {_COMPARE}")
 
 
-def _channels(layer: _Layer) -> Iterator[Finding]:
+def _channels(layer: Layer) -> Iterator[Finding]:
     """H2: channel counts are rounded up to 16 in transfers, weights are not padded alike."""
     work, lanes = layer.work, memory.LANES
     if work.kind == "add":
@@ -106,11 +66,11 @@ def _channels(layer: _Layer) -> Iterator[Finding]:
     fatal = layer.region.kind == "depthwise" and work.outputs % 4
     yield layer.finding("H2", ", ".join(f"{count} {name} {unit}" for name, count in bad.items()),
                         f"multiples of {lanes}" + (": DORY ends with a ValueError without one of 4" if fatal else ""),
-                        "; ".join(f"use {_up(count, lanes)} {name} {unit} instead of {count}"
+                        "; ".join(f"use {memory.padded(count)} {name} {unit} instead of {count}"
                                   for name, count in bad.items()) + ", the further ones of zero weight")
 
 
-def _clip(layer: _Layer) -> Iterator[Finding]:
+def _clip(layer: Layer) -> Iterator[Finding]:
     """H3: of a clip only ``lo == 0`` reaches the chip."""
     if layer.bounds is not None and layer.bounds not in _CLIPS:
         lo, hi = layer.bounds
@@ -119,39 +79,38 @@ def _clip(layer: _Layer) -> Iterator[Finding]:
                             f"train with ReLU instead of a bounded activation, so that the clip is {wanted}")
 
 
-def _sum_relu(layer: _Layer) -> Iterator[Finding]:
+def _sum_relu(layer: Layer) -> Iterator[Finding]:
     """H4: the sum's kernel has its activation fixed to none."""
     if layer.work.kind == "add" and layer.bounds is not None and layer.bounds[0] == 0:
         yield layer.finding("H4", "a sum clipped at 0", "[-128, 127]: the chip's sum has no ReLU",
                             "--silicon safe: requantize to [-128, 127] and a Relu of its own behind it")
 
 
-def _sum(layer: _Layer) -> Iterator[Finding]:
+def _sum(layer: Layer) -> Iterator[Finding]:
     """H5: the sum's input DMA has strides of the other layout, and its shift is doubtful."""
     if layer.work.kind != "add":
         return
     shape, channels, height = layer.graph.shapes[layer.region.name], layer.work.inputs, layer.work.input_size[0]
-    needed = "as many channels as rows, and a sum that was seen right on the chip"
+    found, needed = f"a sum with {channels} channels and a height of {height}", "a sum that was seen right on the chip"
     if len(shape) != 4:
         found = f"a sum of shape {shape}"
-        needed = "four axes: HTVM reads the third-last, " + needed
-    else:
-        found = f"a sum with {channels} channels and a height of {height}" + (
-            ", the right addresses" if channels == height else "")
+        needed = f"four axes, of which HTVM reads the third-last, as many channels as rows, and {needed}"
+    elif channels != height:
+        needed = f"as many channels as rows, and {needed}"
     yield layer.finding("H5", found, needed, _COMPARE)
 
 
-def _one_axis(layer: _Layer) -> Iterator[Finding]:
+def _one_axis(layer: Layer) -> Iterator[Finding]:
     """H6: HTVM tests 'same' padding with ``and`` where it means ``or``."""
     work = layer.work
     if work.kind == "conv" and not all(same(work)):
         axis = "width" if same(work)[0] else "height"
         wanted = tuple((k - 1) // 2 for k in work.kernel) * 2
-        found = f"pads {work.pads} with a {_times(work.kernel)} kernel: not 'same' in {axis}"
+        found = f"pads {work.pads} with a {times(work.kernel)} kernel: not 'same' in {axis}"
         yield layer.finding("H6", found, f"pads {wanted}", _MEAN if layer.whole_map else f"use pads {wanted}")
 
 
-def _depthwise(layer: _Layer) -> Iterator[Finding]:
+def _depthwise(layer: Layer) -> Iterator[Finding]:
     """H7: HTVM takes as many groups as outputs for depthwise."""
     work = layer.work
     if layer.region.kind == "depthwise" and work.inputs != work.outputs:
@@ -160,85 +119,47 @@ def _depthwise(layer: _Layer) -> Iterator[Finding]:
                             f"{work.groups} blocks, or {work.inputs} outputs")
 
 
-def _tiles(layer: _Layer) -> Iterator[Finding]:
+def _tiles(layer: Layer) -> Iterator[Finding]:
     """H8: DORY finds no tiles, and ends the compiler with exit status 0."""
     work, core = layer.work, layer.region.core
     sizes = memory.footprint(work, core)
     if sizes.feasible:
         return
     tried = range(2, 65) if work.groups == 1 and work.kind != "add" else ()
-    parts = next((n for n in tried if memory.footprint(replace(work, inputs=_up(work.inputs, n) // n), core).feasible),
+    parts = next((n for n in tried if memory.footprint(replace(work, inputs=-(-work.inputs // n)), core).feasible),
                  None)
     if parts is not None:
         remedy = f"split its {work.inputs:,} inputs over {parts} layers and add their codes"
     elif work.kind == "add":
         remedy = "add fewer channels, or a map of smaller width"
     else:
-        remedy = f"use a kernel no larger than the map of {_times(work.input_size)}"
+        remedy = f"use a kernel no larger than the map of {times(work.input_size)}"
     yield layer.finding("H8", "; ".join(sizes.because), "a layer that DORY can cut into tiles",
                         f"{remedy}: HTVM ends silently here, with exit status 0 and files missing")
 
 
-def _analog(layer: _Layer) -> Iterator[Finding]:
-    """H9: the array's size and the widths of its converters and tables."""
-    if layer.region.core != "analog":
-        return
-    work, found, needed, remedies = layer.work, [], [], []
-    rows = work.inputs * math.prod(work.kernel)
-    if rows > memory.ROWS:
-        most = memory.ROWS // math.prod(work.kernel)
-        found.append(f"{rows:,} rows")
-        needed.append(f"at most {memory.ROWS:,} rows")
-        remedies.append(f"Slice the input into {-(-work.inputs // most)} parts of at most {most} channels, one layer "
-                        "each, and add their codes")
-    if work.outputs > memory.COLUMNS:
-        found.append(f"{work.outputs} outputs")
-        needed.append(f"at most {memory.COLUMNS} columns")
-        parts = -(-work.outputs // memory.COLUMNS)
-        remedies.append(f"split it into {parts} layers of at most {memory.COLUMNS} outputs")
-    codes = patterns.code_range(layer.graph, layer.first.inputs[0])
-    if codes is not None and not any(lo <= codes[0] and codes[1] <= hi for lo, hi in _SEVEN_BITS):
-        found.append(f"input codes in [{codes[0]:g}, {codes[1]:g}]")
-        needed.append("7 bits: [0, 127] or [-64, 63]")
-        remedies.append("put a ReLU in front, or halve the input's range")
-    for op_type in ("Mul", "Add"):
-        array = layer.table(op_type)
-        if array is None:
-            continue
-        if array.size != work.outputs:
-            found.append(f"{array.size} elements in the constant of the {op_type}")
-            needed.append(f"shape (1, {work.outputs}, 1, 1)")
-            remedies.append(f"repeat it for each of the {work.outputs} channels")
-        if array.size and not (_INT8[0] <= array.min() and array.max() <= _INT8[1]):
-            found.append(f"constants in [{array.min():g}, {array.max():g}] in the {op_type}")
-            needed.append("8 bits: [-128, 127]")
-            remedies.append("use a smaller exponent for the layer's multiplier and offset")
-    if found:
-        yield layer.finding("H9", "; ".join(found), "; ".join(dict.fromkeys(needed)), "; ".join(remedies))
-
-
-def _square(layer: _Layer) -> Iterator[Finding]:
+def _square(layer: Layer) -> Iterator[Finding]:
     """H11: DORY hands the kernel's height to the register of its width."""
     height, width = layer.work.kernel
     if height != width:
         size = max(height, width)
         embedded = f"write it as {size}x{size} with pads {size // 2}, its further taps zero"
-        yield layer.finding("H11", f"a {_times(layer.work.kernel)} kernel", "a square kernel",
+        yield layer.finding("H11", f"a {times(layer.work.kernel)} kernel", "a square kernel",
                             embedded if all(same(layer.work)) else _MEAN if layer.whole_map else
                             f"use a {size}x{size} kernel with pads {size // 2}")
 
 
-def _bias(layer: _Layer) -> Iterator[Finding]:
+def _bias(layer: Layer) -> Iterator[Finding]:
     """H13: no public DORY packs every bias right; those that fit HTVM's calls pack 16 channels at a time."""
     outputs, lanes = layer.work.outputs, memory.LANES
     if layer.region.kind in ("conv", "depthwise", "dense") and outputs % lanes:
         yield layer.finding("H13", f"{outputs} biases", f"a multiple of {lanes} with the DORY that HTVM pins (8a0fe7b)",
-                            f"use {_up(outputs, lanes)} outputs, the further ones of zero weight, or repair the bias "
-                            "packing in DORY's C_Parser.py: from 9e2dbba on it is right for up to 16, and no longer "
-                            "fits HTVM")
+                            f"use {memory.padded(outputs)} outputs, the further ones of zero weight, or repair the "
+                            "bias packing in DORY's C_Parser.py: from 9e2dbba on it is right for up to 16, and no "
+                            "longer fits HTVM")
 
 
-def _mixed(layers: Sequence[_Layer]) -> Iterator[Finding]:
+def _mixed(layers: Sequence[Layer]) -> Iterator[Finding]:
     """H12: no conversion between the layouts of the two cores is inserted."""
     cores = [layer.region.core for layer in layers]
     if len(set(cores)) > 1:
@@ -248,13 +169,5 @@ def _mixed(layers: Sequence[_Layer]) -> Iterator[Finding]:
                             "layouts", "quantize it for the digital core alone")
 
 
-def _times(sizes: tuple[int, int]) -> str:
-    return f"{sizes[0]}x{sizes[1]}"
-
-
-def _up(value: int, step: int) -> int:
-    return -(-value // step) * step
-
-
-_CHECKS: tuple[Callable[[_Layer], Iterator[Finding]], ...] = (
-    _width, _channels, _clip, _sum_relu, _sum, _one_axis, _depthwise, _tiles, _analog, _square, _bias)
+_CHECKS: tuple[Callable[[Layer], Iterator[Finding]], ...] = (
+    _width, _channels, _clip, _sum_relu, _sum, _one_axis, _depthwise, _tiles, analog, _square, _bias)

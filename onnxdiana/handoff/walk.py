@@ -16,9 +16,9 @@ import onnx
 from numpy.typing import NDArray
 
 from onnxdiana.handoff.findings import Finding
-from onnxdiana.handoff.interface import DOMAINS, OPSETS, opset
+from onnxdiana.handoff.interface import opset
 from onnxdiana.handoff.nodes import Graph, Node
-from onnxdiana.handoff.operators import ARITY, ARITY_10, FOREIGN
+from onnxdiana.handoff.operators import ARITY, ARITY_10, DOMAINS, FOREIGN, OPSETS
 
 Array = NDArray[Any]
 

@@ -28,7 +28,7 @@ def text(found: Comparison) -> str:
         lines.append(f"and {counted(len(departing) - _MOST_SAMPLES, 'more sample')}; --json tells all")
     lines += [f"WARNING: {line}; what it should be was computed again" for line in found.damaged[:_MOST_NAMES]]
     if found.ignored:
-        lines.append(f"not compared, since no tensor is called so: {_names(found.ignored)}")
+        lines.append(f"not compared, since no tensor of the integer model is called so: {_names(found.ignored)}")
     dumped = sum(len(sample.tensors) for sample in found.samples)
     wrong = sum(len(sample.departures) for sample in found.samples)
     lines.append(f"{'ok: ' if found.ok else ''}{dumped - wrong} of {counted(dumped, 'dumped tensor')} equal on "

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,6 @@ from onnxdiana.errors import CalibrationError
 from onnxdiana.graph import name_of
 from onnxdiana.layers import Network
 from onnxdiana.runtime import CHUNK, Runner, length
-from onnxdiana.scales import ScaleTable
 from onnxdiana.tail import Tail
 
 
@@ -47,14 +48,21 @@ class Evaluation:
         return None if self.errors_integer is None else 1 - self.errors_integer / self.samples
 
 
-def evaluate(view: Network, tail: Tail, table: ScaleTable, integer: ir.Model, source: DataSource) -> Evaluation:
-    """Run both models over the data, as a stream; outputs that a classifier was padded with are left out.
+def evaluate(
+    view: Network, tail: Tail, integer: ir.Model, source: DataSource, own: Mapping[str, int] = MappingProxyType({})
+) -> Evaluation:
+    """Run both models over the data, as a stream.
+
+    Args:
+        view, tail, integer: the models.
+        source: the data.
+        own: of tensors with rows that were added, how many are the network's own; the others are left out.
 
     Raises:
         CalibrationError: no samples, or labels that do not fit the first output.
     """
     outputs = [name_of(v) for v in integer.graph.outputs]
-    runner, own = Runner(view.model, outputs), padding.own_rows(view, table)
+    runner = Runner(view.model, outputs)
     finish = None if tail.model is None else Runner(tail.model).run
     signal: dict[str, float] = {}
     noise: dict[str, float] = {}

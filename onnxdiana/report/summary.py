@@ -20,6 +20,7 @@ from onnxdiana import costs, graph
 from onnxdiana.calibration import Calibration
 from onnxdiana.choices import Choice, Plan, explain, written
 from onnxdiana.config import Config
+from onnxdiana.costs.layers import activation_bytes, weight_bytes
 from onnxdiana.exporting.folder import FORMAT
 from onnxdiana.forms import Forms
 from onnxdiana.graph import name_of
@@ -118,9 +119,9 @@ def summarize(
         "pooling": dict(facts.pooling),
         "layers": layers,
         "tail": tail.operators,
-        "totals": totals(layers, estimates(view, table, facts.target, facts.plan.forms)),
+        "totals": totals(view, layers, estimates(view, table, facts.target, facts.plan.forms), facts.target),
         "agreement": agreement_entry(view, agreement),
-        "handoff": handoff(obstacles, told, verdict),
+        "handoff": handoff(obstacles, told, verdict, facts.plan.own),
         "evaluation": None if evaluation is None else {
             "source": evaluation.description, "sha256": evaluation.sha256, "samples": evaluation.samples,
             "sqnr_db": {name: decibel(v) for name, v in evaluation.sqnr.items()},
@@ -162,8 +163,11 @@ def estimates(view: Network, table: ScaleTable, target: Target, forms: Forms) ->
     return found
 
 
-def totals(layers: Sequence[Mapping[str, Any]], estimated: Sequence[costs.Estimate | None]) -> dict[str, Any]:
-    """Sums over the entries of all layers, and over :func:`estimates`."""
+def totals(
+    view: Network, layers: Sequence[Mapping[str, Any]], estimated: Sequence[costs.Estimate | None], target: Target
+) -> dict[str, Any]:
+    """Sums over the entries of all layers, and over :func:`estimates`; what the network takes of the chip's memory."""
+    weights, activations = weight_bytes(view), activation_bytes(view)
     return {
         "layers": len(layers), "macs": sum(entry["macs"] for entry in layers),
         "parameters": sum(entry["parameters"] for entry in layers),
@@ -171,6 +175,8 @@ def totals(layers: Sequence[Mapping[str, Any]], estimated: Sequence[costs.Estima
                          for core in sorted({entry["core"] for entry in layers})},
         "largest_accumulator_bound": max((entry["accumulator_bound"] for entry in layers), default=0),
         "estimate": costs.totals(estimated),
+        "weight_bytes": weights, "activation_bytes": activations, "memory_bytes": weights + activations,
+        "memory_limit": target.memory,
     }
 
 
@@ -183,13 +189,22 @@ def agreement_entry(view: Network, agreement: Agreement) -> dict[str, Any]:
     }
 
 
-def handoff(obstacles: Sequence[str], choices: Sequence[Choice], verdict: Handoff | None) -> dict[str, Any]:
-    """Whether there is an ``htvm/``, and why not; what was chosen for it, and what the checker says."""
+def handoff(
+    obstacles: Sequence[str], choices: Sequence[Choice], verdict: Handoff | None, own: int | None
+) -> dict[str, Any]:
+    """Whether there is an ``htvm/``, and why not; what was chosen for it, and what the checker says.
+
+    Args:
+        obstacles, choices, verdict: as they were found.
+        own: outputs of the classifier that are its own, where more were added.
+    """
     regions = () if verdict is None else verdict.regions
+    accelerated = [costs.estimate(region.work, region.core) for region in regions if region.work is not None]
     return {
         "written": not obstacles, "obstacles": list(obstacles), "choices": [choice.entry() for choice in choices],
         "findings": [] if verdict is None else [finding_json(finding) for finding in verdict.findings],
-        "offloaded": {} if verdict is None else verdict.offloaded,
+        "own_outputs": own, "offloaded": {} if verdict is None else verdict.offloaded,
+        "estimate": costs.totals(accelerated),
         "regions": [{"name": region.name, "kind": region.kind, "core": region.core, "because": list(region.because)}
                     for region in regions],
     }
@@ -203,10 +218,13 @@ def _layer(
               if (a := graph.constant(v)) is not None]
     with written(layer, forms.kernels.get(layer.name)) as handed:
         reasons, estimate = target.judge(handed), target.estimated(handed, own.core)
+    because = [obstacle.reason for obstacle in reasons]
+    if layer.name in forms.unbiased:
+        because.append("all of its bias is zero and left out")
     return {
         "name": layer.name, "operator": layer.operation, "output": name_of(layer.output),
         "output_shape": list(graph.sample_shape(layer.output)),
-        "core": own.core, "not_accelerated_because": [obstacle.reason for obstacle in reasons],
+        "core": own.core, "not_accelerated_because": because,
         "shift": own.shift, "rounding": own.rounding, "exponent": scale.scalar, "codes": list(scale.codes),
         "accumulator_bound": own.accumulator_bound,
         "sqnr_db": decibel(agreement.sqnr[code_name(layer.output)]),

@@ -12,6 +12,7 @@ from onnxdiana.check import Report
 from onnxdiana.exporting.artifacts import Artifacts
 from onnxdiana.handoff.findings import Finding, grouped
 from onnxdiana.report.tables import counted, grid, share, sizes
+from onnxdiana.rules.ops.base import ACCUMULATOR
 
 _POOR = 10
 """dB below which an output is warned of."""
@@ -42,7 +43,7 @@ def _offloaded(summary: Mapping[str, Any]) -> str:
     """What the accelerator is predicted to get, and how long it is estimated to take."""
     counts = ", ".join(f"{number} {kind}" for kind, number in summary["handoff"]["offloaded"].items())
     times = " or ".join(f"{figures['milliseconds']:.3g} ms ({model})"
-                        for model, figures in summary["totals"]["estimate"].items())
+                        for model, figures in summary["handoff"]["estimate"].items())
     return f"predicted on the accelerator: {counts or 'nothing'}" + (f"; estimated {times} there" if times else "")
 
 
@@ -110,12 +111,16 @@ def _handed_over(summary: Mapping[str, Any]) -> list[str]:
     written = 1 + sum(name.startswith("vectors/") and name.endswith("/input.npy") for name in summary["files"])
     if written < wanted:
         lines.append(f"--vectors: {counted(written, 'sample')} with vectors, not {wanted}: the data have no more")
+    known = {f"'{entry['name']}{ACCUMULATOR}'" for entry in summary["layers"]}  # told above, by the target's reasons
     findings = [Finding(**{key: value for key, value in found.items() if key != "level"})
-                for found in handoff["findings"] if not found["code"].startswith("W")]
+                for found in handoff["findings"]
+                if not (found["code"].startswith("W") and found["node"].split(" -> ")[-1] in known)]
     told = {level: [f"  - {first.code} at {_places(first.node, count)}: {first.found}; needed: {first.needed}"
-                    for first, count in grouped([f for f in findings if f.code.startswith(level)])] for level in "EH"}
+                    for first, count in grouped([f for f in findings if f.code.startswith(level)])] for level in "EWH"}
     if told["E"]:
         lines += ["WARNING: HTVM does not take htvm/model.onnx as it is:", *told["E"]]
+    if told["W"]:
+        lines += ["on the CPU besides, in the hand-over graph:", *told["W"]]
     if told["H"]:
         lines += ["doubtful on silicon ('onnxdiana handoff' tells all, and what to do):", *told["H"]]
     return lines
@@ -155,7 +160,7 @@ def _poor(summary: Mapping[str, Any]) -> list[str]:
 def _on_cpu(summary: Mapping[str, Any]) -> list[str]:
     """Layers that the accelerator does not take, and why not."""
     if summary["options"]["core"] == "cpu":
-        return ["every layer is on the CPU, as asked for"]
+        return ["every layer is on the CPU, as asked for (of which HTVM's partitioner knows nothing)"]
     layers = [entry for entry in summary["layers"] if entry["not_accelerated_because"]]
     lines = [f"{counted(len(layers), 'layer')} on the CPU:"] if layers else []
     return lines + [f"  - {entry['operator']} -> '{entry['output']}': {', and '.join(entry['not_accelerated_because'])}"

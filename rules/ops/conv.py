@@ -62,20 +62,22 @@ class Conv(Linear):
 
     def prepare_htvm(self, node: ir.Node, unique: Namer, forms: Forms) -> None:
         """Zero taps, where they were chosen; a bias of zeros goes, where it was chosen."""
-        weight, bias = node.inputs[1], node.inputs[2]
+        weight = node.inputs[1]
         assert weight is not None
-        kernel = forms.kernels.get(graph.name_of(node.outputs[0]).removesuffix(ACCUMULATOR))
+        layer = graph.name_of(node.outputs[0]).removesuffix(ACCUMULATOR)
+        kernel = forms.kernels.get(layer)
         if kernel is not None:
             graph.set_constant(weight, kernel.embed(graph.required_constant(weight)))
             node.attributes["pads"] = ir.AttrInt64s("pads", kernel.pads)
             node.attributes["dilations"] = ir.AttrInt64s("dilations", [1, 1])
-        if not forms.zero_bias and not graph.required_constant(bias).any():
-            node.replace_input_with(2, None)
+        if layer in forms.unbiased:
+            node.attributes["unbiased"] = ir.AttrInt64("unbiased", 1)
 
     def emit_htvm(self, node: ir.Node, inputs: Sequence[T], output: str, emitter: Emitter[T]) -> T:
         """Conv with an explicit bias: without one it would not be accelerated."""
-        given = (v for v in node.inputs[1:] if v is not None)
-        parameters = [emitter.constant(graph.name_of(v), graph.required_constant(v).astype(np.float32)) for v in given]
+        parameters = [emitter.constant(name, array.astype(np.float32)) for name, array in self.parameters(node)]
+        if graph.attribute(node, "unbiased", 0):
+            del parameters[1]
         kernel = list(graph.required_constant(node.inputs[1]).shape[2:])
         return emitter.add("Conv", [inputs[0], *parameters], output, kernel_shape=kernel, **geometry(node))
 

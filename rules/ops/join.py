@@ -8,11 +8,14 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxdiana import graph
+from onnxdiana.costs.memory import footprint
+from onnxdiana.costs.work import Work
 from onnxdiana.forms import Forms
 from onnxdiana.graph import Emitter, Namer
 from onnxdiana.numerics import Rounding
 from onnxdiana.rules.ops.add import OPERATOR as ADD
 from onnxdiana.rules.ops.base import ACCUMULATOR, DOMAIN, Array, Operator, T
+from onnxdiana.rules.ops.conv import geometry
 
 
 class Concat(Operator):
@@ -55,7 +58,7 @@ class Concat(Operator):
         name, shape, total = graph.name_of(joined), joined.shape, graph.sample_shape(joined)[0]
         result: ir.Value | None = None
         for operand in self.codes(node):
-            layer = _own_layer(operand) or _copy(operand, node, unique)
+            layer = _own_layer(operand, total) or _copy(operand, node, unique)
             for parameter in layer.inputs[1:]:
                 assert parameter is not None
                 graph.set_constant(parameter, _among_zeros(graph.required_constant(parameter), first, total))
@@ -72,15 +75,29 @@ class Concat(Operator):
         result.name = name
 
 
-def _own_layer(value: ir.Value) -> ir.Node | None:
-    """The Conv or Gemm whose codes a tensor has, where rows of zeros in it concern nobody else and give code 0."""
+def _own_layer(value: ir.Value, total: int) -> ir.Node | None:
+    """The Conv or Gemm whose codes a tensor has, where rows of zeros in it concern nobody else and give code 0.
+
+    With so many rows, the chip's memories must still hold a tile of it.
+    """
     requantizer = value.producer()
     if requantizer is None or requantizer.op_type != "Requantize" or len(value.uses()) != 1 or not (
             graph.attribute(requantizer, "lo") <= 0 <= graph.attribute(requantizer, "hi")):
         return None
     layer = requantizer.inputs[0].producer() if requantizer.inputs[0] is not None else None
     linear = layer is not None and layer.op_type in ("Conv", "Gemm") and graph.attribute(layer, "group", 1) == 1
-    return layer if linear else None
+    return layer if layer is not None and linear and _fits(layer, total) else None
+
+
+def _fits(layer: ir.Node, rows: int) -> bool:
+    """Whether a layer with so many rows can be tiled."""
+    if layer.op_type == "Gemm":
+        return True  # it is tiled over its rows
+    weight, own = graph.required_constant(layer.inputs[1]), geometry(layer)
+    given, output = (graph.sample_shape(v)[1:] for v in (layer.inputs[0], layer.outputs[0]) if v is not None)
+    work = Work("conv", weight.shape[1], rows, (given[0], given[1]), (output[0], output[1]), weight.shape[2:],
+                tuple(own["strides"]), tuple(own["pads"]))
+    return footprint(work).feasible
 
 
 def _among_zeros(rows: Array, first: int, total: int) -> Array:
@@ -103,13 +120,20 @@ def _copy(operand: ir.Value, before: ir.Node, unique: Namer) -> ir.Node:
 
 
 def _never_negative(value: ir.Value) -> bool:
-    """Whether a tensor's codes start at 0: a mean behind it wants to know."""
-    node = value.producer()
-    assert node is not None
-    lo = graph.attribute(node, "lo", 0 if node.op_type == "Relu" else None)
-    if lo is not None and (lo >= 0 or node.op_type in ("Quantize", "Requantize")):
-        return bool(lo >= 0)
-    return all(_never_negative(v) for v in node.inputs if v is not None and graph.constant(v) is None)
+    """Whether a tensor's codes start at 0: a mean behind it wants to know. A shift keeps the sign of a sum."""
+    waiting, seen = [value], set[ir.Node]()
+    while waiting:
+        node = waiting.pop().producer()
+        assert node is not None
+        if node in seen:
+            continue
+        seen.add(node)
+        lo = graph.attribute(node, "lo", 0 if node.op_type == "Relu" else None)
+        if lo is None or lo < 0:
+            if node.op_type in ("Quantize", "Conv", "Gemm"):
+                return False
+            waiting += [v for v in node.inputs if v is not None and graph.constant(v) is None]
+    return True
 
 
 def _added(first: ir.Value, second: ir.Value, before: ir.Node, unique: Namer, forms: Forms) -> ir.Value:

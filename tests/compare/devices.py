@@ -17,6 +17,7 @@ from onnxdiana import Config, graph, quantize
 from onnxdiana.check.folder import read
 from onnxdiana.check.parts import Parts, read_parts
 from onnxdiana.exporting.bundle import vectors
+from onnxdiana.exporting.htvm import arrange
 from onnxdiana.graph import name_of
 from onnxdiana.reference import Walk
 from onnxdiana.rules.ops import operator
@@ -109,21 +110,23 @@ def write(name: str, folder: Path, samples: int = 3) -> None:
     data = rng.standard_normal((24, *NETWORKS[name][1])).astype(np.float32)
     quantize(settled(name), data, folder, config=Config(vectors=samples))
     if samples > LOUD:
-        _amplify(folder / "vectors" / str(LOUD), *_parts(folder))
+        _amplify(folder / "vectors" / str(LOUD), _parts(folder)[0])
 
 
-def _parts(folder: Path) -> tuple[Parts, list[str]]:
-    """What is in a folder, and the names of its intermediates."""
+def _parts(folder: Path) -> tuple[Parts, dict[str, str]]:
+    """What is in a folder, and the stems of its intermediates by the integer graph's names."""
     parts, _ = read_parts(read(folder))
     assert parts is not None
     manifest = json.loads((folder / "htvm" / "manifest.json").read_text("utf-8"))
-    return parts, list(manifest["intermediates"].values())
+    made = {name_of(v) for node in parts.integer.graph for v in node.outputs}
+    return parts, {name: file.removesuffix(".npy") for file, name in manifest["intermediates"].items() if name in made}
 
 
-def _amplify(place: Path, parts: Parts, names: list[str]) -> None:
+def _amplify(place: Path, parts: Parts) -> None:
     """Vectors of a sample at which layers saturate, which they hardly do on calibration data."""
     x = 4 * np.load(place / "input.npy")
-    for file, data in vectors(parts.integer, names, {name_of(parts.integer.graph.inputs[0]): x}, "float").items():
+    arranged = arrange(parts.integer, parts.plan.forms)
+    for file, data in vectors(parts.integer, arranged, {name_of(parts.integer.graph.inputs[0]): x}, "float").items():
         (place / file).write_bytes(data)
 
 
@@ -131,7 +134,8 @@ class Device:
     """Computes a folder's network on one of its samples; with a fault in one layer, all behind it is wrong, too."""
 
     def __init__(self, folder: Path, sample: int = 0) -> None:
-        self.parts, self.names = _parts(folder)
+        self.parts, self._stems = _parts(folder)
+        self.names = list(self._stems)
         self.entry = name_of(self.parts.integer.graph.inputs[0])
         place = folder / "htvm" if sample == 0 else folder / "vectors" / str(sample)
         self.x = np.load(place / "input.npy")
@@ -169,12 +173,12 @@ class Device:
                 value = walk.evaluate(node)
             walk.codes[name] = kept[name] = value if operator(node).requantizes else value.astype(np.int8)
             if name in self.names:
-                found[f"intermediate_{self.names.index(name)}"] = np.asarray(value).astype(np.int64)
+                found[self._stems[name]] = np.asarray(value).astype(np.int64)
         return found
 
     def stem(self, tensor: str) -> str:
         """Of a tensor's vector."""
-        return f"intermediate_{self.names.index(tensor)}"
+        return self._stems[tensor]
 
     def _quantizer(self, tensor: str) -> ir.Node:
         return next(node for node in self.parts.integer.graph if name_of(node.outputs[0]) == tensor)

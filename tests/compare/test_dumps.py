@@ -77,7 +77,11 @@ def test_unsigned_types(tmp_path: Path, dtype: type) -> None:
 @pytest.mark.parametrize(("name", "content", "message"), [
     ("a.txt", b"\xff\xfe\x00garbage", "is no text"), ("a.txt", b"1 2 three", "'three' (word 2) is no number"),
     ("a.txt", b"1 nan 2", "element 1 is nan"), ("a.csv", b"1,inf", "not finite"), ("a.txt", b"1 2 ... 3", "'...'"),
-    ("a.txt", b"0: 1\n2: 3", "index 2 where 1 comes next"), ("a.txt", b"\x00\x01\x02", "is no number"),
+    ("a.txt", b"0: 1\n2: 3", "index 2 where 1 comes next"), ("a.txt", b"1" * 200 + b": 3", "where 0 comes next"),
+    ("a.txt", b"1" * 5000 + b": 3", "'11111111111111111111...' (word 0) is no number"),
+    ("a.txt", b"9" * 5000, "element 0 is inf"),
+    ("a.txt", b"[" + b"1" * 5000 + b"] = -5", "is no number"), ("a.txt", b"0x" + b"1" * 5000, "is no number"),
+    ("a.txt", b"\x00\x01\x02", "is no number"),
     ("a.npy", b"", "cannot be read"), ("a.npy", b"\x93NUMPY\x01\x00\xff\xff", "cannot be read"),
     ("a.npy", b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (99999999,), }".ljust(127)
      + b"\n", "cut short"), ("a.h", b"int8_t a[] = {1, b};", "'b' (word 1)")])
@@ -96,6 +100,13 @@ def test_no_pickles_and_no_nan(tmp_path: Path) -> None:
     np.save(tmp_path / "b.npy", np.array([1, np.nan, np.inf], np.float32))
     with pytest.raises(DumpError, match="element 1 is nan, and 2 of 3 are not finite"):
         read(tmp_path / "b.npy")
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [("u2", 0x7D00), ("u4", 0x7FA00000), ("u8", 0x7FF4 << 48)])
+def test_signalling_nans_are_refused_without_a_warning(tmp_path: Path, dtype: str, bits: int) -> None:
+    np.save(tmp_path / "a.npy", np.array([0, bits], dtype).view(dtype.replace("u", "f")))
+    with pytest.raises(DumpError, match="element 1 is nan, and 1 of 2 are not finite"):
+        read(tmp_path / "a.npy")
 
 
 def test_missing_and_large_files(tmp_path: Path) -> None:

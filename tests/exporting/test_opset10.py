@@ -12,7 +12,7 @@ from integer_graphs import RELU, Case, GraphBuilder, agree_on_floats, extremes, 
 from onnx import helper, numpy_helper
 
 from onnxdiana.errors import ConfigError, HandoffError
-from onnxdiana.exporting.htvm import INPUT, handed_over, tensor_names
+from onnxdiana.exporting.htvm import INPUT, handed_over
 from onnxdiana.exporting.opset10 import at_opset
 from onnxdiana.handoff import interpreter
 from onnxdiana.numerics import FLOAT32_EXACT
@@ -69,7 +69,7 @@ def same(case: Case) -> None:
     older = at_opset(newer, 10)
     onnx.checker.check_model(older, full_check=True)
     assert [(o.domain, o.version) for o in older.opset_import] == [("", 10)]
-    names = [*tensor_names(case.integer), older.graph.output[0].name]
+    names = [*case.spellings.handed, older.graph.output[0].name]
     runners = [Runner(m, names) for m in (newer, older)] if case.bound < FLOAT32_EXACT else []
     floats = next(iter(case.floats(extremes(case)).values()))
     for x in handed_over(case.integer, floats)[:, None]:

@@ -45,7 +45,7 @@ def small(exponent: int = -3, perm: bool = False) -> Case:
 
 def told(case: Case, **options: Any) -> Contents:
     assert case.spellings.htvm is not None
-    return contents(case.integer, case.spellings.htvm, split(case.view.model)[1], **options)
+    return contents(case.integer, case.spellings.htvm, split(case.view.model)[1], 5, **options)
 
 
 def line(text: str, start: str) -> str:
@@ -99,10 +99,10 @@ def test_powers_are_exact(exponent: int) -> None:
 def test_the_contents() -> None:
     case = small(-3, perm=True)
     assert told(case, vectors=3, dory=True, int8=True) == Contents(
-        (1, 3, 4, 5), -3, (-100, 90), (0, 3, 1, 2), "y", (1, 4, 4, 5), -3, 2, (), 3, 13, True, True)
+        (1, 3, 4, 5), -3, (-100, 90), (0, 3, 1, 2), "y", (1, 4, 4, 5), -3, 5, (), 3, 13, True, True)
     assert case.spellings.htvm is not None
-    assert contents(case.integer, case.spellings.htvm, Tail(None, ("y",))) == told(case)
-    twin = contents(case.integer, int8_input(case.spellings.htvm), Tail(None, ("y",)), int8=True)
+    assert contents(case.integer, case.spellings.htvm, Tail(None, ("y",)), 5) == told(case)
+    twin = contents(case.integer, int8_input(case.spellings.htvm), Tail(None, ("y",)), 5, int8=True)
     assert twin == told(case, int8=True)
 
 

@@ -15,7 +15,7 @@ from tiny import CONV, model
 
 from onnxdiana import prepare, quantize
 from onnxdiana.errors import HandoffError
-from onnxdiana.exporting.htvm import INPUT, handed_over, tensor_names
+from onnxdiana.exporting.htvm import INPUT, handed_over
 from onnxdiana.exporting.opset10 import at_opset
 from onnxdiana.exporting.variants import dory_twin, int8_input, tail_model
 from onnxdiana.numerics import FLOAT32_EXACT
@@ -175,7 +175,7 @@ def check_int8(case: Case) -> None:
     entry = twin.graph.input[0]
     assert entry.type.tensor_type.elem_type == TensorProto.INT8
     assert entry.type.tensor_type.shape == floats.graph.input[0].type.tensor_type.shape
-    names = [*tensor_names(case.integer), floats.graph.output[0].name]
+    names = [*case.spellings.handed, floats.graph.output[0].name]
     before = Runner(floats, names)
     after = Runner(twin, names)
     x = handed_over(case.integer, next(iter(case.floats(extremes(case)).values())))

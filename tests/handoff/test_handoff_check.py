@@ -330,6 +330,113 @@ def test_legal_variants(mutate):
     assert found(check_model(model)) == []
 
 
+def computed(name: str, *chain: tuple[str, tuple[int, ...]]) -> Mutation:
+    """A constant that a chain of operators makes of another one, which is such that nothing changes.
+
+    Args:
+        name: of the constant.
+        chain: operator types, each with its perm or its target shape.
+    """
+    def mutate(model: onnx.ModelProto) -> None:
+        tensor = test_errors.tensor_of(model, name)
+        array, last = onnx.numpy_helper.to_array(tensor), name
+        model.graph.initializer.remove(tensor)
+        for place, (op_type, sizes) in enumerate(reversed(chain)):
+            source = f"{name}_{place}"
+            attributes = {"perm": sizes} if op_type == "Transpose" else {}
+            inputs = [source, f"{source}_shape"] if op_type == "Reshape" else [source]
+            model.graph.node.insert(0, helper.make_node(op_type, inputs, [last], **attributes))
+            if op_type == "Reshape":
+                model.graph.initializer.append(onnx.numpy_helper.from_array(np.int64(sizes), inputs[1]))
+                array = array.reshape(-1)
+            elif op_type == "Transpose":
+                array = array.transpose(np.argsort(sizes))
+            last = source
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, last))
+    return mutate
+
+
+FOLDED: dict[str, Mutation] = {
+    "Identity of a weight": computed("aw", ("Identity", ())),
+    "Transpose of a weight": computed("bw", ("Transpose", (1, 0, 2, 3))),
+    "Reshape of a weight": computed("yw", ("Reshape", (3, -1))),
+    "several of a weight": computed("aw", ("Reshape", (4, 2, 3, 3)), ("Identity", ()), ("Identity", ())),
+    "Identity of a divisor": computed("d512", ("Identity", ())),
+    "Identity of a bias": computed("yb", ("Identity", ())),
+    "Identity of a shape": computed("target", ("Identity", ())),
+    "Identity of a Constant": lambda m: (
+        computed("aw", ("Identity", ()))(m),
+        m.graph.node.insert(0, helper.make_node("Constant", [], ["aw_0"], value=m.graph.initializer.pop()))),
+}
+
+
+@pytest.mark.parametrize("mutate", FOLDED.values(), ids=FOLDED)
+def test_operators_on_constants_are_folded(mutate, vectors):
+    """As HTVM folds them on import: nothing else changes."""
+    model = network()
+    mutate(model)
+    onnx.checker.check_model(model)
+    verdict, plain = check_model(model, files(vectors)), check_model(network(), files(vectors))
+    assert verdict == plain
+    assert verdict.offloaded == {"conv": 2, "add": 1}
+    assert found(check_model(model, files(vectors | {"output": shifted(vectors["output"], 0.25)}))) != []
+
+
+@pytest.mark.parametrize(("mutate", "code"), [
+    (lambda m: computed("aw", ("Reshape", (4, 2, 3, 3)))(m) or m.graph.initializer[-1].CopyFrom(
+        onnx.numpy_helper.from_array(np.float32([1, 2, 3]), "aw_0")), "E4"),
+    (lambda m: computed("aw", ("Transpose", (0, 1, 2, 3)))(m) or m.graph.node[0].attribute[0].ints.pop(), "E4"),
+    (lambda m: computed("aw", ("Identity", ()))(m) or m.graph.node[0].attribute.append(
+        helper.make_attribute("weight_bits", 8)), "E13"),
+    (lambda m: m.graph.node.insert(0, helper.make_node("Identity", ["ab"], ["aw"])), "E4"),
+    (lambda m: computed("aw", ("Identity", ()))(m) or m.graph.initializer[-1].CopyFrom(
+        onnx.numpy_helper.from_array(np.ones((4, 2, 3, 3)), "aw_0")), "E1"),
+], ids=["sizes that do not fit", "axes that are missing", "an attribute", "a name that is taken", "float64"])
+def test_operators_on_constants_that_are_wrong_are_told(mutate, code):
+    model = network()
+    mutate(model)
+    assert code in [finding.code for finding in check_model(model).errors]
+
+
+def test_folding_has_an_end(vectors):
+    """A file of some kilobytes cannot ask for gigabytes."""
+    model = network()
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(2**22, np.float32), "large"))
+    for place in range(64):  # 1 GiB
+        model.graph.node.insert(0, helper.make_node("Identity", ["large"], [f"copy_{place}"]))
+        model.graph.node.append(helper.make_node("Add", ["y", f"copy_{place}"], [f"read_{place}"]))
+    model.graph.output.extend(onnx.ValueInfoProto(name=f"read_{place}") for place in range(64))
+    told = [finding.node for finding in check_model(model).errors if finding.found == "the constant 'large' as input"]
+    assert len(told) == 60
+
+
+def test_nodes_that_no_output_needs_are_named():
+    model = network()
+    for place in range(6):
+        if place in (1, 6):
+            note = "a node that no output needs, Softmax -> 'unread_0'; HTVM leaves it out"
+            assert note in check_model(model).notes
+        model.graph.node.append(helper.make_node("Softmax", ["output"], [f"unread_{place}"]))
+    named = ", ".join(f"Softmax -> 'unread_{place}'" for place in range(4))
+    assert f"6 nodes that no output needs, {named} and 2 more; HTVM leaves them out" in check_model(model).notes
+
+
+SIGNALLING = {np.dtype(np.float16): 0x7D00, np.dtype(np.float32): 0x7FA00000, np.dtype(np.float64): 0x7FF4 << 48}
+"""Bits of a nan at whose conversion and comparison numpy warns."""
+
+
+@pytest.mark.parametrize("dtype", SIGNALLING, ids=str)
+@pytest.mark.parametrize("name", ["half", "lo", "aw", "ab", "d512", "d1", "yw", "d4"])
+def test_signalling_nans_are_findings(name, dtype, vectors):
+    """And no warnings, which pytest would make errors."""
+    model = network()
+    tensor = test_errors.tensor_of(model, name)
+    shape = tuple(tensor.dims)
+    bits = np.full(shape, SIGNALLING[dtype], f"u{dtype.itemsize}")
+    tensor.CopyFrom(onnx.numpy_helper.from_array(bits.view(dtype), name))
+    assert found(check_model(model, files(vectors))) != []
+
+
 TWO_INPUTS = f"""{test_errors.HEAD} main (float[1,4] x, float[1,4] y) => (float[1,4] output)
 <{test_errors.CONSTANTS}> {{
 {test_errors.clip("p", "x", "half")}
@@ -428,7 +535,7 @@ def test_paths_that_are_nothing(tmp_path):
     with pytest.raises(HandoffError, match=r"no \.onnx file"):
         check(tmp_path)
     (tmp_path / "summary.json").write_text("{}")
-    with pytest.raises(HandoffError, match=r"no htvm folder.*summary.json"):
+    with pytest.raises(HandoffError, match=r"no htvm folder.*or --concat refuse left it out; summary.json"):
         check(tmp_path)
     with pytest.raises(HandoffError):
         check(str(tmp_path / "x") + "\0")

@@ -85,6 +85,12 @@ def test_operator_in_front_of_the_requantizer_keeps_a_layer_on_the_cpu(op_type: 
         assert layers(model) == [("dense", "cpu", ("W4",))]
 
 
+def test_what_the_dialect_lacks_is_no_move() -> None:
+    g = Graph(1, 16, 16, 16)
+    x = g.node("Squeeze", [g.accumulate(g.quantize(), 1)], axes=[1])
+    assert layers(g.model(g.requantize(g.node("Unsqueeze", [x], axes=[1])), opset=11)) == []
+
+
 def test_relu_of_an_analog_accumulator() -> None:
     def build(g: Graph, x: str) -> str:
         x = g.node("Relu", [g.accumulate(x, 16, bias=False, limit=1)])

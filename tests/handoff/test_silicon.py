@@ -240,6 +240,10 @@ def test_findings_name_numbers_and_options() -> None:
     assert said["H3"].found == "a clip to [0, 96]"
     assert said["H11"].remedy == "write it as 5x5 with pads 2, its further taps zero"
     assert said["H5"].found == "a sum with 64 channels and a height of 8"
+    assert said["H5"].needed == "as many channels as rows, and a sum that was seen right on the chip"
+    square, = (finding for finding in remarks(residual(height=16)) if finding.code == "H5")
+    assert square.found == "a sum with 16 channels and a height of 16"
+    assert square.needed == "a sum that was seen right on the chip"
 
 
 def test_a_convolution_over_a_whole_row_is_no_mean() -> None:
