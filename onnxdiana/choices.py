@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from onnxdiana import costs, graph, padding
 from onnxdiana.config import Config
-from onnxdiana.forms import Forms, Kernel, with_zero_taps
+from onnxdiana.forms import Forms, Kernel, with_a_row_of_zeros, with_zero_taps
 from onnxdiana.graph import name_of
 from onnxdiana.integers import Parameters
 from onnxdiana.layers import Layer, Network, with_weight
@@ -55,7 +55,7 @@ class Plan:
 
 def choose(
     view: Network, target: Target, config: Config, parameters: Mapping[str, Parameters] | None = None,
-    own: int | None = None, recorded: Container[str] | None = None,
+    own: int | None = None, recorded: Mapping[str, bool] | None = None,
 ) -> Plan:
     """The forms of a network's layers.
 
@@ -65,18 +65,24 @@ def choose(
         config: the options.
         parameters: integers of the linear layers, where they are known.
         own: outputs of the classifier that are its own, where more were added.
-        recorded: where zero taps were applied (:attr:`Choice.place`), for a target that cannot be asked.
+        recorded: where zero taps were applied (:attr:`Choice.place`), and whether for the accelerator, for a target
+            that cannot be asked.
     """
     found: dict[str, Kernel] = {}
     choices: list[Choice] = []
+    kept = _kept(view, target, config, recorded)
     for layer in view.layers if config.core != "cpu" else ():
         wider, form = _wider(layer)
+        if layer.name in kept:
+            found[layer.name], choice = kept[layer.name]
+            choices.append(choice)
+            continue
         if form is None or (recorded is None and not target.judge(layer)):
             continue
         if wider is None:
             applied, reason = False, f"{_reasons(layer, target)}; zero taps do not help"
         elif recorded is not None:
-            applied, reason = graph.where(layer.node) in recorded, ""
+            applied, reason = recorded.get(graph.where(layer.node), False), ""
         else:
             applied, reason = _pays(layer, wider, target, config.zero_taps)
         what = f"{form}, kept"
@@ -86,7 +92,26 @@ def choose(
         choices.append(Choice("zero-taps", config.zero_taps, graph.where(layer.node), applied, what, reason))
     unbiased = [name for name, given in (parameters or {}).items() if not config.zero_bias and not given.bias.any()]
     convolutions = frozenset(layer.name for layer in view.layers if layer.operator.core(layer.node) == "conv")
-    return Plan(Forms(found, config.silicon, config.concat, convolutions.intersection(unbiased)), tuple(choices), own)
+    forms = Forms(found, frozenset(kept), config.silicon, config.concat, convolutions.intersection(unbiased))
+    return Plan(forms, tuple(choices), own)
+
+
+def _kept(
+    view: Network, target: Target, config: Config, recorded: Mapping[str, bool] | None
+) -> dict[str, tuple[Kernel, Choice]]:
+    """Convolutions that a row of zeros keeps on the CPU, where the compiler would offload them wrongly."""
+    found = {}
+    for layer in view.layers if config.zero_taps != "never" and config.core != "cpu" else ():
+        place = graph.where(layer.node)
+        if recorded.get(place) is False if recorded is not None else target.misplaced(layer):
+            size = graph.required_constant(layer.operator.weight(layer.node)).shape[2:]
+            pads = geometry(layer.node)["pads"]
+            kernel = with_a_row_of_zeros(size, pads)
+            found[layer.name] = kernel, Choice(
+                "zero-taps", config.zero_taps, place, True,
+                f"{_form(size, pads)} as {_form(kernel.size, kernel.pads)}, on the CPU",
+                "the compiler would offload it, and the accelerator computes it otherwise (H6, H7)")
+    return found
 
 
 def _wider(layer: Layer) -> tuple[Kernel | None, str | None]:

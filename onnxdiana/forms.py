@@ -14,21 +14,23 @@ from numpy.typing import NDArray
 class Kernel:
     """A larger kernel that computes the same convolution: the taps that it has in addition are zero.
 
-    ``y[i] = sum over k of w[k] * x[s*i + d*k - begin]``, so that with ``pad = size // 2`` tap k becomes tap
-    ``d*k + pad - begin``. The padding is (size - 1) / 2 on every side.
+    ``y[i] = sum over k of w[k] * x[s*i + d*k - begin]``, so that with another padding ``pad`` tap k becomes tap
+    ``d*k + pad - begin``.
     """
 
     size: tuple[int, int]
-    """Height and width, both odd."""
+    """Height and width."""
     offset: tuple[int, int]
     """Where the first tap comes to lie."""
     dilations: tuple[int, int]
     """Of the original kernel, whose gaps become taps."""
+    padding: tuple[int, ...] = ()
+    """Above, left, below, right; empty: (size - 1) / 2 on every side."""
 
     @property
     def pads(self) -> list[int]:
         """Above, left, below, right: ONNX's order."""
-        return 2 * [size // 2 for size in self.size]
+        return list(self.padding) or 2 * [size // 2 for size in self.size]
 
     def embed(self, weight: NDArray[Any]) -> NDArray[Any]:
         """A weight (M, C, kh, kw) as (M, C, *size)."""
@@ -66,12 +68,20 @@ def with_zero_taps(
                   (dilations[0], dilations[1]))
 
 
+def with_a_row_of_zeros(kernel: Sequence[int], pads: Sequence[int]) -> Kernel:
+    """One row more, below, and a row of padding for it: the same convolution with a kernel of another height."""
+    above, left, below, right = pads
+    return Kernel((kernel[0] + 1, kernel[1]), (0, 0), (1, 1), (above, left, below + 1, right))
+
+
 @dataclass(frozen=True)
 class Forms:
     """The choices of one hand-over graph."""
 
     kernels: Mapping[str, Kernel] = field(default_factory=dict)
     """Convolutions that get zero taps, by layer."""
+    kept: frozenset[str] = frozenset()
+    """Those among them that stay on the CPU because of it, where the compiler would not leave them."""
     silicon: str = "safe"
     """``safe``: a ReLU behind an Add is a CPU operator. ``fast``: the requantizer's lower bound."""
     concat: str = "convs"

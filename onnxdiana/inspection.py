@@ -176,7 +176,8 @@ def inspect(model: Any, config: Config | None = None) -> Inspection:
         form, rest = tail.split(canonical.accepted(form, applied).model)
         view = network(form)
         alive = activation_bytes(view)
-        kernels = choose(view, target, dataclasses.replace(config, core="auto")).forms.kernels
+        forms = choose(view, target, dataclasses.replace(config, core="auto")).forms
+        kernels = {name: kernel for name, kernel in forms.kernels.items() if name not in forms.kept}
         lines = _lines(view, target, kernels=kernels)
         lines += [_floating(node) for node in (rest.model.graph if rest.model else ())]
     return Inspection(

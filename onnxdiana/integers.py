@@ -242,6 +242,6 @@ def complete_table(
 
 
 def _core(layer: Layer, target: Target, core: str, forms: Forms) -> str:
-    if core == "cpu" or layer.name in forms.unbiased:
+    if core == "cpu" or layer.name in forms.unbiased | forms.kept:
         return "cpu"
     return target.accelerator if layer.name in forms.kernels else target.core(layer)

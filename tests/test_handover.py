@@ -243,6 +243,36 @@ def test_a_bound_near_zero_behind_a_sum_is_told() -> None:
     assert [entry["place"] for entry in choices(summary, "silicon")] == ["Add -> 's'"]
 
 
+@pytest.mark.parametrize(("conv", "shape", "before", "after"), [
+    ("<float[8,4,1,3] w> { y = Conv<pads=[0,0,0,0]>(x, w) }", (4, 1, 10), "1x3 pads [0, 0, 0, 0]",
+     "2x3 pads [0, 0, 1, 0]"),
+    ("<float[8,4,3,3] w> { y = Conv<pads=[1,0,1,0]>(x, w) }", (4, 6, 6), "3x3 pads [1, 0, 1, 0]",
+     "4x3 pads [1, 0, 2, 0]"),
+    ("<float[8,2,3,3] w> { y = Conv<pads=[1,1,1,1], group=8>(x, w) }", (16, 4, 4), "3x3 pads [1, 1, 1, 1]",
+     "4x3 pads [1, 1, 2, 1]"),
+], ids=["1-d", "one axis", "groups"])
+def test_a_layer_that_htvm_would_offload_wrongly_stays_on_the_cpu(
+    tmp_path: Path, conv: str, shape: tuple[int, ...], before: str, after: str
+) -> None:
+    """'Same' in one axis, or as many groups as outputs: HTVM takes it, and the accelerator computes something else."""
+    text = f"(float[N,{','.join(map(str, shape))}] x) => (y) {conv}"
+    work = Desk(tmp_path, model(text))
+    work.save("net.calib.npz", x=np.random.default_rng(5).standard_normal((8, *shape)).astype(np.float32))
+    never, _ = work.works("--zero-taps", "never")
+    exact = integers(work)
+    assert {"H6", "H7"} & {finding["code"] for finding in never["handoff"]["findings"]}
+    assert sum(never["handoff"]["offloaded"].values()) == 1
+    found, _ = work.works()
+    assert integers(work) == exact
+    assert found["handoff"]["offloaded"] == {}
+    assert {"W2"} == {finding["code"] for finding in found["handoff"]["findings"]}
+    assert [(entry["applied"], entry["what"]) for entry in choices(found, "zero-taps")] == [
+        (True, f"{before} as {after}, on the CPU")]
+    layer, = found["layers"]
+    assert layer["core"] == "cpu"
+    assert "same' padding" in str(layer["not_accelerated_because"]) or "groups" in str(layer["not_accelerated_because"])
+
+
 TARGET = """import dataclasses
 from onnxdiana.targets import diana
 TARGET = dataclasses.replace(diana.TARGET, name="mine"{more})

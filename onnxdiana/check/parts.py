@@ -28,7 +28,7 @@ from onnxdiana.choices import Plan, choose
 from onnxdiana.config import NAMES, Config
 from onnxdiana.errors import ConfigError, ModelError, ScaleTableError, SpecViolation, TargetError
 from onnxdiana.exporting.files import serialize, sha256
-from onnxdiana.graph import name_of
+from onnxdiana.graph import name_of, where
 from onnxdiana.integers import Parameters, integerize, round_parameters
 from onnxdiana.layers import Network, network
 from onnxdiana.padding import is_padded
@@ -231,7 +231,9 @@ def _plan(
                         "would have been added")
         own = None
     entries = recorded.get("choices")
-    applied = {str(entry.get("place")) for entry in (entries if isinstance(entries, list) else [])
-               if isinstance(entry, dict) and entry.get("option") == "zero-taps" and entry.get("applied") is True}
+    accelerated = {where(layer.node): table.layers[layer.name].core != "cpu" for layer in view.layers}
+    applied = {place: accelerated[place] for entry in (entries if isinstance(entries, list) else [])
+               if isinstance(entry, dict) and entry.get("option") == "zero-taps" and entry.get("applied") is True
+               and (place := entry.get("place")) in accelerated}
     return choose(view, target or Target(table.target), config, parameters, own,
                   applied if target is None else None), findings

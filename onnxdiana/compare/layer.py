@@ -81,4 +81,4 @@ class Fault:
 
 def wrapped(values: Array) -> Array:
     """The low eight bits, as int8 has them."""
-    return ((values + 128) & 255) - 128
+    return ((values.astype(np.int64) + 128) & 255) - 128

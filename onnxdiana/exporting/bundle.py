@@ -16,11 +16,12 @@ from onnxdiana import graph, reference
 from onnxdiana.config import Config
 from onnxdiana.errors import SpecViolation
 from onnxdiana.exporting.files import document, npy, serialize, sha256
-from onnxdiana.exporting.htvm import INPUT, arranged_codes, handed_over, input_permutation, vector_names
+from onnxdiana.exporting.htvm import INPUT, handed_over, input_permutation, vector_names
 from onnxdiana.exporting.readme import DORY_COMMIT, HTVM_COMMIT, contents, readme
 from onnxdiana.exporting.spellings import Spellings
 from onnxdiana.exporting.variants import DORY_FILE, TAIL_FILE, dory_twin, int8_input, tail_model
 from onnxdiana.graph import name_of
+from onnxdiana.handoff import interpreter
 from onnxdiana.handoff.check import check_model
 from onnxdiana.handoff.findings import Finding, Handoff
 from onnxdiana.numerics import FLOAT32_EXACT
@@ -34,25 +35,29 @@ STORED_SAMPLES = 16
 
 
 def vectors(
-    integer: ir.Model, arranged: ir.Model, sample: Mapping[str, NDArray[Any]], form: str
+    integer: ir.Model, arranged: ir.Model, htvm: onnx.ModelProto, sample: Mapping[str, NDArray[Any]], form: str
 ) -> dict[str, bytes]:
     """``input.npy``, ``intermediate_<i>.npy`` (0 = the quantized input) and ``output.npy`` for one sample.
+
+    What the integer graph has is the reference's; parts that only the hand-over graph has are the interpreter's.
 
     Args:
         integer: the integer graph.
         arranged: as the hand-over graph has it.
+        htvm: the hand-over graph, with a float input.
         sample: the input, (1, ...).
-        form: ``float``, or ``int8`` where the hand-over graph takes codes.
+        form: ``float``, or ``int8`` where the hand-over graph is to take codes.
 
     Returns:
         float32 arrays in the hand-over graph's layout; the input of an ``int8`` graph is int8.
     """
-    names = vector_names(integer, arranged)
+    names, result = vector_names(integer, arranged), name_of(integer.graph.outputs[0])
+    values = reference.run(integer, sample, [*names, result])
     entry = handed_over(integer, next(iter(sample.values()))).astype(np.float32)
-    codes = arranged_codes(arranged, entry, names)
-    found = {f"{INPUT}.npy": codes[names[0]] if form == "int8" else entry,
-             "output.npy": next(iter(reference.run(integer, sample).values()))}
-    found.update({f"intermediate_{i}.npy": codes[name].astype(np.float32) for i, name in enumerate(names)})
+    values[names[0]] = handed_over(integer, values[names[0]])
+    values = interpreter.run(htvm, {INPUT: entry}, [name for name in names if name not in values]) | values
+    found = {f"{INPUT}.npy": values[names[0]] if form == "int8" else entry, "output.npy": values[result]}
+    found.update({f"intermediate_{i}.npy": values[name].astype(np.float32) for i, name in enumerate(names)})
     return {name: npy(array) for name, array in found.items()}
 
 
@@ -87,8 +92,10 @@ def bundle(
     assert written.htvm is not None
     assert written.arranged is not None
     model = written.htvm if config.io == "float" else int8_input(written.htvm)
-    files = {f"{vector_folder(i)}/{name}": data for i in range(length(samples))
-             for name, data in vectors(integer, written.arranged, take(samples, i, i + 1), config.io).items()}
+    files: dict[str, bytes] = {}
+    for i in range(length(samples)):
+        found = vectors(integer, written.arranged, written.htvm, take(samples, i, i + 1), config.io)
+        files |= {f"{vector_folder(i)}/{name}": data for name, data in found.items()}
     handed = {name.removeprefix("htvm/"): data for name, data in files.items() if name.startswith("htvm/")}
     handed["model.onnx"] = serialize(model)
     rest = tail_model(tail)
@@ -97,7 +104,7 @@ def bundle(
     described = manifest(integer, tail, table, written, config, handed)
     verdict = check_model(model, {**handed, MANIFEST: described})
     if config.io == "int8":
-        real = {**vectors(integer, written.arranged, take(samples, 0, 1), "float"), MANIFEST: described}
+        real = {**vectors(integer, written.arranged, written.htvm, take(samples, 0, 1), "float"), MANIFEST: described}
         _check_codes(model, handed, real, table)
         verdict = dataclasses.replace(verdict, findings=(*verdict.errors, *check_model(written.htvm, real).findings))
     told = contents(integer, model, tail, len(vector_names(integer, written.arranged)), vectors=length(samples),

@@ -14,7 +14,7 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from onnxdiana import graph, reference
+from onnxdiana import graph
 from onnxdiana.exporting.lower import interface_names, lower
 from onnxdiana.forms import Forms
 from onnxdiana.graph import EmitterNames, Namer, name_of
@@ -172,20 +172,3 @@ def vector_names(integer: ir.Model, arranged: ir.Model) -> list[str]:
     shared = set(handed_names(integer, arranged))
     return [name for node in arranged.graph if (name := name_of(node.outputs[0])) in shared
             or node.op_type in QUANTIZERS]
-
-
-def arranged_codes(arranged: ir.Model, handed: NDArray[Any], names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """Codes of tensors of the arranged graph.
-
-    Args:
-        arranged: the graph.
-        handed: its input, float32, in its layout.
-        names: of :func:`vector_names`.
-    """
-    found = {}
-    for node, value in reference.walk(arranged, {name_of(arranged.graph.inputs[0]): handed}):
-        if node.op_type == "Dequantize":
-            break  # what stands behind it moves floats
-        if name_of(node.outputs[0]) in names:
-            found[name_of(node.outputs[0])] = value
-    return found

@@ -158,7 +158,7 @@ def estimates(view: Network, table: ScaleTable, target: Target, forms: Forms) ->
     """What the target's models say of every layer as it is handed over, on its core."""
     found = []
     for layer in view.layers:
-        with written(layer, forms.kernels.get(layer.name)) as handed:
+        with written(layer, None if layer.name in forms.kept else forms.kernels.get(layer.name)) as handed:
             found.append(target.estimated(handed, table.layers[layer.name].core))
     return found
 
@@ -216,7 +216,7 @@ def _layer(
     scale, own = table.tensors[name_of(layer.output)], table.layers[layer.name]
     arrays = [a for v in (layer.operator.weight(layer.node), layer.operator.bias(layer.node))
               if (a := graph.constant(v)) is not None]
-    with written(layer, forms.kernels.get(layer.name)) as handed:
+    with written(layer, None if layer.name in forms.kept else forms.kernels.get(layer.name)) as handed:
         reasons, estimate = target.judge(handed), target.estimated(handed, own.core)
     because = [obstacle.reason for obstacle in reasons]
     if layer.name in forms.unbiased:

@@ -27,6 +27,10 @@ def _nowhere(layer: Layer) -> list[Obstacle]:
     return [Obstacle("the target has no accelerator")]
 
 
+def _never(layer: Layer) -> bool:
+    return False
+
+
 def _unknown(layer: Layer, core: str) -> Estimate | None:
     return None
 
@@ -53,6 +57,8 @@ class Target:
     """Why the accelerator does not take a layer; empty where it does. Ask it through :meth:`judge`."""
     estimate: Callable[[Layer, str], Estimate | None] = _unknown
     """Cycles and energy of a layer on a core, None where no model knows. Ask it through :meth:`estimated`."""
+    misplaced: Callable[[Layer], bool] = _never
+    """Whether the compiler gives the accelerator a layer that :attr:`obstacles` says it does not take."""
     memory: int | None = None
     """Bytes that the weights and activations of a network share with the code; None where it is not told."""
 

@@ -125,4 +125,21 @@ def estimate(layer: Layer, core: str) -> costs.Estimate | None:
     return None if work is None else costs.estimate(work, core)
 
 
-TARGET = Target(name="diana", obstacles=digital_obstacles, estimate=estimate, memory=L2)
+def misplaced(layer: Layer) -> bool:
+    """Whether HTVM offloads a convolution that the core computes otherwise (docs/handoff.md, H6 and H7).
+
+    HTVM asks for 'same' padding in one direction only, and takes as many groups as outputs for depthwise.
+    Source: ``soma_dory.py``, ``is_filter_and_padding_supported``.
+    """
+    if layer.operator.core(layer.node) != "conv" or _divisible(layer, "conv"):
+        return False
+    weight, shape = graph.required_constant(layer.node.inputs[1]), geometry(layer.node)
+    kernel, pads, producer = weight.shape[2:], shape["pads"], layer.inputs[0].producer()
+    taken = (set(kernel) <= set(KERNELS) and pads[:2] == pads[2:] and shape["dilations"] == [1, 1]
+             and shape["strides"] in ([1, 1], [2, 2]) and shape["group"] in (1, weight.shape[0])
+             and any(2 * p == k - 1 for p, k in zip(pads, kernel, strict=False))
+             and (producer is None or producer.op_type != "Pad"))
+    return taken and bool(_conv(layer))
+
+
+TARGET = Target(name="diana", obstacles=digital_obstacles, estimate=estimate, misplaced=misplaced, memory=L2)

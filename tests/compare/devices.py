@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import small_networks
 import tiny
@@ -126,7 +127,9 @@ def _amplify(place: Path, parts: Parts) -> None:
     """Vectors of a sample at which layers saturate, which they hardly do on calibration data."""
     x = 4 * np.load(place / "input.npy")
     arranged = arrange(parts.integer, parts.plan.forms)
-    for file, data in vectors(parts.integer, arranged, {name_of(parts.integer.graph.inputs[0]): x}, "float").items():
+    htvm = onnx.load(place.parents[1] / "htvm" / "model.onnx")
+    sample = {name_of(parts.integer.graph.inputs[0]): x}
+    for file, data in vectors(parts.integer, arranged, htvm, sample, "float").items():
         (place / file).write_bytes(data)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 import tiny
 from command_line import Outcome, run
 from devices import Device
+from numpy.typing import NDArray
 
 from onnxdiana import Config, quantize
 from onnxdiana.compare import compare
@@ -299,6 +301,51 @@ OTHERS = {
         <float[4,3,1,1] w, float[4] b, float lo = {-1}, float hi = {1}> {
         c = Conv(x, w, b)  y = Clip(c, lo, hi) }""", (3, 4, 4)),
 }
+
+
+JOINED = """(float[N,4,6,6] x) => (float[N,4,6,6] y) <float[4,4,3,3] w, float[4,4,1,1] u, float[4,8,1,1] v> {
+    a = Conv<pads=[1,1,1,1]>(x, w)  r = Relu(a)  b = Conv(x, u)  q = Relu(b)
+    k = Concat<axis=1>(r, q)  y = Conv(k, v) }"""
+
+
+@pytest.mark.parametrize("spoil", [lambda codes: 0 * codes, lambda codes: codes - 1,
+                                   lambda codes: codes.reshape(-1, 4)[:, ::-1].reshape(codes.shape)],
+                         ids=["zero", "less", "words"])
+def test_int8_dumps_of_a_concat(tmp_path: Path, spoil: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
+    """At the first departure, and behind one."""
+    data = np.random.default_rng(0).standard_normal((8, 4, 6, 6)).astype(np.float32)
+    quantize(tiny.model(JOINED), data, tmp_path / "net")
+    told = json.loads((tmp_path / "net" / "htvm" / "manifest.json").read_text("utf-8"))["intermediates"]
+    (tmp_path / "dump").mkdir()
+    for file, name in told.items():
+        codes = np.load(tmp_path / "net" / "htvm" / file).astype(np.int8)
+        np.save(tmp_path / "dump" / file, spoil(codes) if name == "k" else codes)
+    found = compare(tmp_path / "net", tmp_path / "dump")
+    assert found.first is not None
+    assert found.first.tensor.name == "k"
+    first = next(file for file, name in told.items() if name == "k")
+    codes = np.load(tmp_path / "net" / "htvm" / "intermediate_0.npy").astype(np.int8)
+    np.save(tmp_path / "dump" / "intermediate_0.npy", codes[:, ::-1])
+    assert first != "intermediate_0.npy"
+    found = compare(tmp_path / "net", tmp_path / "dump")
+    assert found.first is not None
+    assert found.first.tensor.name != "k"
+
+
+def test_channels_that_hold_one_value_are_no_other_order(tmp_path: Path) -> None:
+    """A dead ReLU channel is all 0, and so are channels that were not written."""
+    text = "(float[N,2,6,6] x) => (float[N,8,6,6] y) <float[8,2,1,1] w, float[8] b> { a = Conv(x, w, b)  y = Relu(a) }"
+    proto = tiny.with_values(tiny.model(text), b=np.array([0, -99, 0, 0, 0, 0, 0, 0], np.float32))
+    data = np.random.default_rng(0).standard_normal((8, 2, 6, 6)).astype(np.float32)
+    quantize(proto, data, tmp_path / "net")
+    codes = np.load(tmp_path / "net" / "htvm" / "intermediate_1.npy")
+    assert not codes[:, 1].any()
+    codes[:, 6:] = 0
+    np.save(tmp_path / "intermediate_1.npy", codes)
+    found = compare(tmp_path / "net", tmp_path / "intermediate_1.npy")
+    assert found.first is not None
+    assert found.first.cause is not None
+    assert "not written" in found.first.cause.text
 
 
 @pytest.mark.parametrize("io", ["float", "int8"])
