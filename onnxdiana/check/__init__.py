@@ -27,7 +27,7 @@ from onnxdiana.check.parts import Parts, read_parts
 from onnxdiana.errors import CalibrationError
 from onnxdiana.exporting.artifacts import SYNTHETIC, check
 from onnxdiana.exporting.bundle import STORED_SAMPLES, bundle
-from onnxdiana.exporting.htvm import tensor_names, vector_names
+from onnxdiana.exporting.htvm import tensor_names
 from onnxdiana.exporting.spellings import Spellings, spell
 from onnxdiana.graph import name_of, sample_shape
 from onnxdiana.integers import code_name
@@ -118,8 +118,7 @@ def _recomputed(found: Folder, data: object) -> tuple[list[str], tuple[LayerRepo
     if written.htvm is not None:
         files, verdict = bundle(parts.integer, parts.tail, parts.table, written, vector_inputs(found, parts, stored),
                                 parts.config)
-        assert written.arranged is not None
-        findings += bundle_findings(found, files, vector_names(parts.integer, written.arranged))
+        findings += bundle_findings(found, files, written.handed)
     if findings:
         return findings, (), 0
     agreement = check(parts.view, written, parts.integer, stored, length(stored))

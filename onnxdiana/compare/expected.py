@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnxdiana.check.folder import Damaged, Folder, read
 from onnxdiana.check.parts import Parts, read_parts
 from onnxdiana.compare.samples import Sample
-from onnxdiana.compare.tensors import OUTPUT, Tensor, named, stems, tensors_of
+from onnxdiana.compare.tensors import OUTPUT, Tensor, named, tensors_of
 from onnxdiana.errors import DumpError, OutputError
 from onnxdiana.exporting.bundle import vector_folder
 from onnxdiana.exporting.files import array_like, npy
@@ -45,11 +45,7 @@ class Vectors:
         if not self.inputs:
             raise OutputError(f"{root} holds no vectors ({vector_folder(0)}/{INPUT}.npy): HTVM cannot express this "
                               "model; summary.json says why ('handoff')")
-        intermediates = stems(self.parts)
-        self.tensors = tuple(tensors_of(self.parts, intermediates))
-        known = {tensor.stem for tensor in self.tensors}
-        self.inner = {stem: name for stem, name in intermediates.items() if stem not in known}
-        """Names of tensors that only the hand-over graph has, by the stems of their vectors."""
+        self.tensors = tuple(tensors_of(self.parts))
         self._samples: dict[int, Sample] = {}
 
     def named(self, label: str) -> Tensor | None:

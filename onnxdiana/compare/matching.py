@@ -16,7 +16,7 @@ from onnxdiana.compare.dumps import Dump
 from onnxdiana.compare.expected import Vectors
 from onnxdiana.compare.memory import paddings
 from onnxdiana.compare.samples import Sample
-from onnxdiana.compare.tensors import OUTPUT, Tensor, stem_of
+from onnxdiana.compare.tensors import OUTPUT, Tensor
 from onnxdiana.costs.memory import padded
 from onnxdiana.errors import DumpError
 from onnxdiana.exporting.htvm import INPUT
@@ -76,10 +76,6 @@ def match(vectors: Vectors, sample: Sample, place: Path, name: str | None) -> Ma
         if told is None and not single and file.suffix.lower() not in dumps.TEXT:
             ignored.append(file.name)
             continue
-        inner = vectors.inner.get(stem_of(file.stem))
-        if told is None and single and inner is not None:
-            raise DumpError(f"{file.name} is '{inner}', which only htvm/model.onnx has, inside of what an Add or a "
-                            "Concat became; give the tensor behind it")
         for dump in _read(file, limit, told is None and not single):
             tensor = told if dump.name is None or (name is not None and single) else vectors.named(dump.name) or told
             if tensor is None and (not single or dump.name is not None):

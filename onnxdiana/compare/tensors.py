@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -11,7 +11,7 @@ import onnx_ir as ir
 from onnxdiana import graph
 from onnxdiana.check.parts import Parts
 from onnxdiana.errors import DumpError
-from onnxdiana.exporting.htvm import INPUT, QUANTIZERS, arrange, input_permutation, vector_names
+from onnxdiana.exporting.htvm import INPUT, QUANTIZERS, arrange, handed_names, input_permutation
 from onnxdiana.graph import name_of
 from onnxdiana.integers import code_name
 from onnxdiana.rules.ops import operator
@@ -45,20 +45,8 @@ class Tensor:
         return name_of(self.maker.outputs[0])
 
 
-def stems(parts: Parts) -> dict[str, str]:
-    """Tensors of codes that the hand-over graph has, by the stems of their vectors, in execution order."""
-    names = vector_names(parts.integer, arrange(parts.integer, parts.plan.forms))
-    return {f"intermediate_{index}": name for index, name in enumerate(names)}
-
-
-def tensors_of(parts: Parts, intermediates: Mapping[str, str]) -> Iterator[Tensor]:
-    """The input, every tensor of codes that both graphs have, and the output, in execution order.
-
-    Args:
-        parts: the network.
-        intermediates: from :func:`stems`; those that the integer graph lacks, parts of what Add and Concat become, are
-            left out.
-    """
+def tensors_of(parts: Parts) -> Iterator[Tensor]:
+    """The input, every tensor of codes that the hand-over graph has, and the output, in execution order."""
     integer = parts.integer
     layers = {code_name(layer.output): layer for layer in parts.view.layers}
     exponents = {code_name(v): parts.table.exponent(name_of(v)) for v in parts.view.quantized}
@@ -79,9 +67,8 @@ def tensors_of(parts: Parts, intermediates: Mapping[str, str]) -> Iterator[Tenso
     perm = input_permutation(integer)
     handed = handed if perm is None else tuple(handed[axis] for axis in perm)
     yield Tensor(name_of(entry), INPUT, "input", name_of(entry), handed, 0)
-    for stem, name in intermediates.items():
-        if name in makers:
-            yield tensor(name, stem, name)
+    for index, name in enumerate(handed_names(integer, arrange(integer, parts.plan.forms))):
+        yield tensor(name, f"intermediate_{index}", name)
     movers, codes = list[ir.Node](), name_of(operator(makers[name_of(result)]).codes(makers[name_of(result)])[0])
     while makers[codes].op_type not in (*QUANTIZERS, "Concat"):
         movers.insert(0, makers[codes])
@@ -95,7 +82,7 @@ def named(tensors: Sequence[Tensor], label: str) -> Tensor | None:
     Raises:
         DumpError: it means several.
     """
-    plain = stem_of(label)
+    plain = re.sub(r"^(model_)?g_(?=(input|output|intermediate_\d+)$)", "", label)  # as HTVM calls them
     for key in (lambda t: t.stem, lambda t: t.name, lambda t: identifier(t.name)):
         found = [tensor for tensor in tensors if key(tensor) in (plain, label)]
         if len(found) > 1:
@@ -103,11 +90,6 @@ def named(tensors: Sequence[Tensor], label: str) -> Tensor | None:
         if found:
             return found[0]
     return None
-
-
-def stem_of(label: str) -> str:
-    """A vector's stem without what HTVM puts in front of it."""
-    return re.sub(r"^(model_)?g_(?=(input|output|intermediate_\d+)$)", "", label)
 
 
 def identifier(name: str) -> str:

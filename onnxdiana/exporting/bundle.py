@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,11 @@ from onnxdiana import graph, reference
 from onnxdiana.config import Config
 from onnxdiana.errors import SpecViolation
 from onnxdiana.exporting.files import document, npy, serialize, sha256
-from onnxdiana.exporting.htvm import INPUT, handed_over, input_permutation, vector_names
+from onnxdiana.exporting.htvm import INPUT, handed_over, input_permutation
 from onnxdiana.exporting.readme import DORY_COMMIT, HTVM_COMMIT, contents, readme
 from onnxdiana.exporting.spellings import Spellings
 from onnxdiana.exporting.variants import DORY_FILE, TAIL_FILE, dory_twin, int8_input, tail_model
 from onnxdiana.graph import name_of
-from onnxdiana.handoff import interpreter
 from onnxdiana.handoff.check import check_model
 from onnxdiana.handoff.findings import Finding, Handoff
 from onnxdiana.numerics import FLOAT32_EXACT
@@ -35,29 +34,25 @@ STORED_SAMPLES = 16
 
 
 def vectors(
-    integer: ir.Model, arranged: ir.Model, htvm: onnx.ModelProto, sample: Mapping[str, NDArray[Any]], form: str
+    integer: ir.Model, handed: Sequence[str], sample: Mapping[str, NDArray[Any]], form: str
 ) -> dict[str, bytes]:
     """``input.npy``, ``intermediate_<i>.npy`` (0 = the quantized input) and ``output.npy`` for one sample.
 
-    What the integer graph has is the reference's; parts that only the hand-over graph has are the interpreter's.
-
     Args:
         integer: the integer graph.
-        arranged: as the hand-over graph has it.
-        htvm: the hand-over graph, with a float input.
+        handed: tensors with codes that the hand-over graph has.
         sample: the input, (1, ...).
-        form: ``float``, or ``int8`` where the hand-over graph is to take codes.
+        form: ``float``, or ``int8`` where the hand-over graph takes codes.
 
     Returns:
         float32 arrays in the hand-over graph's layout; the input of an ``int8`` graph is int8.
     """
-    names, result = vector_names(integer, arranged), name_of(integer.graph.outputs[0])
-    values = reference.run(integer, sample, [*names, result])
+    result = name_of(integer.graph.outputs[0])
+    values = reference.run(integer, sample, [*handed, result])
+    values[handed[0]] = handed_over(integer, values[handed[0]])
     entry = handed_over(integer, next(iter(sample.values()))).astype(np.float32)
-    values[names[0]] = handed_over(integer, values[names[0]])
-    values = interpreter.run(htvm, {INPUT: entry}, [name for name in names if name not in values]) | values
-    found = {f"{INPUT}.npy": values[names[0]] if form == "int8" else entry, "output.npy": values[result]}
-    found.update({f"intermediate_{i}.npy": values[name].astype(np.float32) for i, name in enumerate(names)})
+    found = {f"{INPUT}.npy": values[handed[0]] if form == "int8" else entry, "output.npy": values[result]}
+    found.update({f"intermediate_{i}.npy": values[name].astype(np.float32) for i, name in enumerate(handed)})
     return {name: npy(array) for name, array in found.items()}
 
 
@@ -90,11 +85,10 @@ def bundle(
         config: the options.
     """
     assert written.htvm is not None
-    assert written.arranged is not None
     model = written.htvm if config.io == "float" else int8_input(written.htvm)
     files: dict[str, bytes] = {}
     for i in range(length(samples)):
-        found = vectors(integer, written.arranged, written.htvm, take(samples, i, i + 1), config.io)
+        found = vectors(integer, written.handed, take(samples, i, i + 1), config.io)
         files |= {f"{vector_folder(i)}/{name}": data for name, data in found.items()}
     handed = {name.removeprefix("htvm/"): data for name, data in files.items() if name.startswith("htvm/")}
     handed["model.onnx"] = serialize(model)
@@ -104,10 +98,10 @@ def bundle(
     described = manifest(integer, tail, table, written, config, handed)
     verdict = check_model(model, {**handed, MANIFEST: described})
     if config.io == "int8":
-        real = {**vectors(integer, written.arranged, written.htvm, take(samples, 0, 1), "float"), MANIFEST: described}
+        real = {**vectors(integer, written.handed, take(samples, 0, 1), "float"), MANIFEST: described}
         _check_codes(model, handed, real, table)
         verdict = dataclasses.replace(verdict, findings=(*verdict.errors, *check_model(written.htvm, real).findings))
-    told = contents(integer, model, tail, len(vector_names(integer, written.arranged)), vectors=length(samples),
+    told = contents(integer, model, tail, len(written.handed), vectors=length(samples),
                     dory=config.annotate == "dory", int8=config.io == "int8")
     handed["README.md"] = readme(told, verdict).encode()
     handed[MANIFEST] = manifest(integer, tail, table, written, config, handed)
@@ -125,7 +119,6 @@ def manifest(
     entry, result = name_of(source.inputs[0]), source.outputs[0]
     dequantizer = result.producer()
     assert dequantizer is not None
-    assert written.arranged is not None
     exponents = {"input": table.exponent(entry), "output": int(graph.attribute(dequantizer, "exponent"))}
     return document({
         "format": "onnxdiana.handoff", "version": 1,
@@ -135,8 +128,7 @@ def manifest(
         "input_codes": list(table.tensors[entry].codes),
         "output_tensor": name_of(result), "output_exponent": exponents["output"],
         "output_scale": 2.0 ** exponents["output"], "tail": tail.operators,
-        "intermediates": {f"intermediate_{i}.npy": name for i, name in enumerate(
-            vector_names(integer, written.arranged))},
+        "intermediates": {f"intermediate_{i}.npy": name for i, name in enumerate(written.handed)},
         "sha256": {name: sha256(data) for name, data in sorted(files.items()) if name != MANIFEST},
     })
 

@@ -165,10 +165,3 @@ def handed_names(integer: ir.Model, arranged: ir.Model) -> list[str]:
     made = {name_of(v) for node in arranged.graph for v in node.outputs}
     return [name for node in integer.graph if node.op_type in (*QUANTIZERS, "Concat")
             and (name := name_of(node.outputs[0])) in made]
-
-
-def vector_names(integer: ir.Model, arranged: ir.Model) -> list[str]:
-    """Tensors of the arranged graph that get vectors, in execution order: every requantizer's, and the shared ones."""
-    shared = set(handed_names(integer, arranged))
-    return [name for node in arranged.graph if (name := name_of(node.outputs[0])) in shared
-            or node.op_type in QUANTIZERS]

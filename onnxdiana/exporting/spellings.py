@@ -31,8 +31,6 @@ class Spellings:
     integer: onnx.ModelProto
     htvm: onnx.ModelProto | None
     """With a float input, whatever the one on disk has."""
-    arranged: ir.Model | None
-    """The integer graph of which ``htvm`` was written, with the choices made."""
     handed: tuple[str, ...]
     """Tensors with codes that it shares with the integer graph, in execution order, the input's first."""
     obstacles: tuple[str, ...]
@@ -60,6 +58,6 @@ def spell(
         model_float, table.replace(model_sha256=sha256(model_float)),
         ir.to_proto(tail.behind(fake_quantize(view, table, fake, metadata))),
         ir.to_proto(tail.behind(integer_model(integer, metadata, tail.opset(INTEGER_OPSET)))),
-        htvm, arranged, () if arranged is None else tuple(handed_names(integer, arranged)), obstacles,
+        htvm, () if arranged is None else tuple(handed_names(integer, arranged)), obstacles,
         padding.own_rows(view, plan.own),
     )

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 import small_networks
 import tiny
@@ -18,7 +17,6 @@ from onnxdiana import Config, graph, quantize
 from onnxdiana.check.folder import read
 from onnxdiana.check.parts import Parts, read_parts
 from onnxdiana.exporting.bundle import vectors
-from onnxdiana.exporting.htvm import arrange
 from onnxdiana.graph import name_of
 from onnxdiana.reference import Walk
 from onnxdiana.rules.ops import operator
@@ -111,25 +109,22 @@ def write(name: str, folder: Path, samples: int = 3) -> None:
     data = rng.standard_normal((24, *NETWORKS[name][1])).astype(np.float32)
     quantize(settled(name), data, folder, config=Config(vectors=samples))
     if samples > LOUD:
-        _amplify(folder / "vectors" / str(LOUD), _parts(folder)[0])
+        _amplify(folder / "vectors" / str(LOUD), *_parts(folder))
 
 
 def _parts(folder: Path) -> tuple[Parts, dict[str, str]]:
-    """What is in a folder, and the stems of its intermediates by the integer graph's names."""
+    """What is in a folder, and the stems of its intermediates by name."""
     parts, _ = read_parts(read(folder))
     assert parts is not None
     manifest = json.loads((folder / "htvm" / "manifest.json").read_text("utf-8"))
-    made = {name_of(v) for node in parts.integer.graph for v in node.outputs}
-    return parts, {name: file.removesuffix(".npy") for file, name in manifest["intermediates"].items() if name in made}
+    return parts, {name: file.removesuffix(".npy") for file, name in manifest["intermediates"].items()}
 
 
-def _amplify(place: Path, parts: Parts) -> None:
+def _amplify(place: Path, parts: Parts, stems: dict[str, str]) -> None:
     """Vectors of a sample at which layers saturate, which they hardly do on calibration data."""
     x = 4 * np.load(place / "input.npy")
-    arranged = arrange(parts.integer, parts.plan.forms)
-    htvm = onnx.load(place.parents[1] / "htvm" / "model.onnx")
     sample = {name_of(parts.integer.graph.inputs[0]): x}
-    for file, data in vectors(parts.integer, arranged, htvm, sample, "float").items():
+    for file, data in vectors(parts.integer, list(stems), sample, "float").items():
         (place / file).write_bytes(data)
 
 

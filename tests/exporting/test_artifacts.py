@@ -26,7 +26,7 @@ from onnxdiana.errors import SpecViolation
 from onnxdiana.exporting import artifacts, files, spellings
 from onnxdiana.exporting.artifacts import Artifacts
 from onnxdiana.exporting.bundle import manifest, vectors
-from onnxdiana.exporting.htvm import INPUT, vector_names
+from onnxdiana.exporting.htvm import INPUT
 from onnxdiana.graph import name_of
 from onnxdiana.handoff import interpreter
 from onnxdiana.runtime import Runner
@@ -57,7 +57,7 @@ def array(run: Artifacts, name: str) -> NDArray[np.float32]:
 
 
 def test_the_files(run: Artifacts) -> None:
-    vectors_ = [f"htvm/intermediate_{i}.npy" for i in range(7)]
+    vectors_ = [f"htvm/intermediate_{i}.npy" for i in range(6)]
     assert set(run.files) == {
         "model.float.onnx", "model.qdq.onnx", "model.int.onnx", "scales.json", "summary.json", "samples.npz",
         "htvm/model.onnx", "htvm/manifest.json", "htvm/README.md", "htvm/input.npy", "htvm/output.npy", *vectors_}
@@ -69,15 +69,11 @@ def test_vectors_are_the_first_samples(run: Artifacts) -> None:
     quantized = [node.output[0] for node in onnx.load_from_string(run.files["model.qdq.onnx"]).graph.node
                  if node.op_type == "QuantizeLinear"]
     assert quantized == ["image.quantized", "r", "c", "q", "p", "answer.quantized"]
-    quantized.insert(3, "q.signed")  # the accelerator's sum, in front of its ReLU
-    expected = Runner(integer, [*(name for name in quantized if name != "q.signed"), "answer"]).run(
-        {"image": samples()[:1]})
+    expected = Runner(integer, [*quantized, "answer"]).run({"image": samples()[:1]})
     np.testing.assert_array_equal(array(run, "htvm/input.npy"), samples()[:1])
     np.testing.assert_array_equal(array(run, "htvm/output.npy"), expected["answer"])
     for i, name in enumerate(quantized):
         found = array(run, f"htvm/intermediate_{i}.npy")
-        if name == "q.signed":
-            found, name = np.maximum(found, 0), "q"
         np.testing.assert_array_equal(found, expected[name])
         assert found.shape[0] == 1
     assert {array(run, name).dtype for name in run.files if name.endswith(".npy")} == {np.dtype(np.float32)}
@@ -97,18 +93,15 @@ def test_the_hand_over_graph_computes_the_vectors(run: Artifacts) -> None:
 @given(networks())
 @settings(max_examples=max(1, settings.default.max_examples // 10))
 def test_vectors_of_random_networks(case: Case) -> None:
-    """One a requantizer of the file, and its values those of the interpreter."""
+    """One a tensor with codes that both graphs have, and its values those of the interpreter."""
     sample = {name: values[:1] for name, values in case.floats(extremes(case)).items()}
-    names = vector_names(case.integer, case.spellings.arranged)
-    files = vectors(case.integer, case.spellings.arranged, case.spellings.htvm, sample, "float")
+    names = case.spellings.handed
+    files = vectors(case.integer, names, sample, "float")
     assert list(files) == ["input.npy", "output.npy", *(f"intermediate_{i}.npy" for i in range(len(names)))]
     expected = interpreter.run(case.spellings.htvm, {INPUT: np.load(io.BytesIO(files["input.npy"]))}, names)
     for i, name in enumerate(names):
         found = np.load(io.BytesIO(files[f"intermediate_{i}.npy"]))
         np.testing.assert_array_equal(found.reshape(-1), expected[name].reshape(-1))
-    assert set(case.spellings.handed) <= set(names)
-    requantized = {node.output[0] for node in case.spellings.htvm.graph.node if node.op_type == "Min"}
-    assert requantized <= set(names)
 
 
 # -- the documents ----------------------------------------------------------------------------------------------------
@@ -124,7 +117,7 @@ def test_the_manifest(run: Artifacts) -> None:
         "input_scale": 2.0 ** table.exponent("image"), "input_codes": [-128, 127], "output_tensor": "answer",
         "output_exponent": table.exponent("answer"), "output_scale": 2.0 ** table.exponent("answer"), "tail": [],
         "intermediates": {f"intermediate_{i}.npy": name for i, name in enumerate(
-            ["image.quantized", "r", "c", "q.signed", "q", "p", "answer.quantized"])},
+            ["image.quantized", "r", "c", "q", "p", "answer.quantized"])},
     }
     beside = {name.removeprefix("htvm/") for name in run.files if name.startswith("htvm/")} - {"manifest.json"}
     assert set(hashes) == beside
@@ -256,7 +249,7 @@ def test_vectors_carry_the_names_of_the_interface() -> None:
     build = GraphBuilder(2, exponent=0)
     case = build.build(build.gemm("x", "y", np.eye(2), weight_exponent=0))
     sample = {"x": np.array([[1.5, -1.5]], np.float32)}
-    files = vectors(case.integer, case.spellings.arranged, case.spellings.htvm, sample, "float")
+    files = vectors(case.integer, case.spellings.handed, sample, "float")
     found = {name: np.load(io.BytesIO(data)).tolist() for name, data in files.items()}
     assert found == {"input.npy": [[1.5, -1.5]], "output.npy": [[1, -2]], "intermediate_0.npy": [[1, -2]],
                      "intermediate_1.npy": [[1, -2]]}
