@@ -85,6 +85,15 @@ def test_zero_taps_where_they_pay(tmp_path: Path) -> None:
     assert auto["layers"][0]["estimate"]["models"]["ODiMO"]["cycles"] > 4 * 25 * 8  # of the larger kernel
 
 
+@pytest.mark.parametrize("setting", ["auto", "never"])
+def test_inspect_tells_what_zero_taps_would_do(tmp_path: Path, setting: str) -> None:
+    work = desk(tmp_path)
+    told = run("inspect", work.model, "--zero-taps", setting, "--json").json
+    summary, _ = work.works("--zero-taps", setting)
+    assert [line["core"] for line in told["layers"] if line["operator"] in ("Conv", "Gemm")] == [
+        entry["core"] for entry in summary["layers"] if entry["name"] in ("a", "c", "y")]
+
+
 def test_zero_taps_that_do_not_pay() -> None:
     """One product a value on a map of two by two: the accelerator's start alone takes longer."""
     text = """(float[N,1,4,4] x) => (float[N,4,2,2] y) <float[4,1,2,2] u> {
