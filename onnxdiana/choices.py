@@ -103,7 +103,7 @@ def _kept(
     found = {}
     for layer in view.layers if config.zero_taps != "never" and config.core != "cpu" else ():
         place = graph.where(layer.node)
-        if recorded.get(place) is False if recorded is not None else target.misplaced(layer):
+        if recorded.get(place) is False if recorded is not None else target.offloaded_anyway(layer):
             size = graph.required_constant(layer.operator.weight(layer.node)).shape[2:]
             pads = geometry(layer.node)["pads"]
             kernel = with_a_row_of_zeros(size, pads)

@@ -288,6 +288,29 @@ TARGET = dataclasses.replace(diana.TARGET, name="mine"{more})
 """
 
 
+ONE_AXIS = "(float[N,4,1,10] x) => (y) <float[8,4,1,3] w> { y = Conv<pads=[0,0,0,0]>(x, w) }"
+
+
+@pytest.mark.parametrize(("more", "core", "offloaded"), [
+    ("", "cpu", 0), (", misplaced=lambda layer: False", "cpu", 1), (", obstacles=lambda layer: []", "digital", 1)])
+def test_what_a_target_says_of_its_compiler(more: str, core: str, offloaded: int, tmp_path: Path) -> None:
+    """A layer is kept from the accelerator where that does not take it, and the compiler would."""
+    (tmp_path / "mine.py").write_text(TARGET.format(more=more))
+    data = np.random.default_rng(0).standard_normal((4, 4, 1, 10)).astype(np.float32)
+    summary = quantize(model(ONE_AXIS), data, config=Config(target=str(tmp_path / "mine.py"))).summary
+    assert summary["layers"][0]["core"] == core
+    assert sum(summary["handoff"]["offloaded"].values()) == offloaded
+
+
+@pytest.mark.parametrize("function", ["misplaced", "estimate"])
+def test_a_target_whose_functions_fail(tmp_path: Path, function: str) -> None:
+    (tmp_path / "mine.py").write_text(TARGET.format(more=f", {function}=lambda *given: 1 / 0"))
+    work = Desk(tmp_path, model(ONE_AXIS))
+    work.save("net.calib.npz", x=np.random.default_rng(0).standard_normal((4, 4, 1, 10)).astype(np.float32))
+    work.refused(f"target 'mine': asking its {function} fails on Conv -> 'y': ZeroDivisionError", "repair the target",
+                 options=["--target", tmp_path / "mine.py"])
+
+
 @pytest.mark.parametrize("more", ["", ", estimate=lambda layer, core: None"])
 def test_a_target_of_the_users(tmp_path: Path, more: str) -> None:
     """Its file is not run by ``validate``: what was chosen is believed, and everything else computed again."""

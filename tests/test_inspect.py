@@ -182,7 +182,7 @@ def test_estimates_of_another_chip(tmp_path: Path) -> None:
     with pytest.raises(TargetError, match=r"its estimate answers 7 for Conv -> 'a'; give an onnxdiana\.costs\.Estim"):
         inspect(model(), Config(target=str(chip)))
     chip.write_text(f"{head}lambda layer, core: layer.nothing)\n")
-    with pytest.raises(TargetError, match=r"target 'chip': its estimate fails on Conv -> 'a': AttributeError: "):
+    with pytest.raises(TargetError, match=r"target 'chip': asking its estimate fails on Conv -> 'a': AttributeError: "):
         inspect(model(), Config(target=str(chip)))
 
 

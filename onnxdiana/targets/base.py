@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from onnxdiana import graph
 from onnxdiana.costs import Estimate
@@ -58,7 +59,8 @@ class Target:
     estimate: Callable[[Layer, str], Estimate | None] = _unknown
     """Cycles and energy of a layer on a core, None where no model knows. Ask it through :meth:`estimated`."""
     misplaced: Callable[[Layer], bool] = _never
-    """Whether the compiler gives the accelerator a layer that :attr:`obstacles` says it does not take."""
+    """Whether the compiler gives the accelerator a layer, whatever :attr:`obstacles` says. Ask it through
+    :meth:`offloaded_anyway`."""
     memory: int | None = None
     """Bytes that the weights and activations of a network share with the code; None where it is not told."""
 
@@ -82,11 +84,7 @@ class Target:
         Raises:
             TargetError: it fails, or answers something else than a list of :class:`Obstacle`.
         """
-        try:
-            found = self.obstacles(layer)
-        except Exception as error:
-            raise TargetError(f"target '{self.name}': its obstacles fail on {graph.where(layer.node)}: "
-                              f"{type(error).__name__}: {error}; repair the target") from error
+        found = self._answer("obstacles", layer)
         if not isinstance(found, list) or not all(isinstance(obstacle, Obstacle) for obstacle in found):
             raise TargetError(f"target '{self.name}': its obstacles answer {found!r} for {graph.where(layer.node)}; "
                               "give a list of onnxdiana.targets.Obstacle(reason, remedy)")
@@ -98,15 +96,27 @@ class Target:
         Raises:
             TargetError: it fails, or answers something else than an :class:`Estimate` or None.
         """
-        try:
-            found = self.estimate(layer, core)
-        except Exception as error:
-            raise TargetError(f"target '{self.name}': its estimate fails on {graph.where(layer.node)}: "
-                              f"{type(error).__name__}: {error}; repair the target") from error
+        found = self._answer("estimate", layer, core)
         if not isinstance(found, Estimate | None):
             raise TargetError(f"target '{self.name}': its estimate answers {found!r} for {graph.where(layer.node)}; "
                               "give an onnxdiana.costs.Estimate, or None")
         return found
+
+    def offloaded_anyway(self, layer: Layer) -> bool:
+        """Whether the compiler gives the accelerator a layer that it does not take.
+
+        Raises:
+            TargetError: a function of the target fails.
+        """
+        return bool(self.judge(layer)) and bool(self._answer("misplaced", layer))
+
+    def _answer(self, question: str, *given: Any) -> Any:
+        """What a function of the target says of a layer; a user may have written it."""
+        try:
+            return getattr(self, question)(*given)
+        except Exception as error:
+            raise TargetError(f"target '{self.name}': asking its {question} fails on {graph.where(given[0].node)}: "
+                              f"{type(error).__name__}: {error}; repair the target") from error
 
     def core(self, layer: Layer) -> str:
         """Where a layer runs that nobody sends elsewhere: the accelerator where it takes the layer, else ``cpu``."""

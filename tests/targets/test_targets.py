@@ -285,7 +285,7 @@ def test_a_users_file_is_a_target(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("answer", "message"), [
     ("['no']", r"target 'chip': its obstacles answer \['no'\] for Conv -> 'y'; give a list of onnxdiana\.targets"),
     ("None", "its obstacles answer None"),
-    ("layer.nothing", "target 'chip': its obstacles fail on Conv -> 'y': AttributeError: .*; repair the target"),
+    ("layer.nothing", "target 'chip': asking its obstacles fails on Conv -> 'y': AttributeError: .*; repair"),
 ])
 def test_a_users_file_that_answers_nonsense(tmp_path: Path, answer: str, message: str) -> None:
     path = tmp_path / "chip.py"
