@@ -88,3 +88,7 @@ class Forms:
     """``convs``: Concat is the Add of convolutions with zero rows. ``refuse``: it has no form."""
     unbiased: frozenset[str] = frozenset()
     """Convolutions without a bias, since all of it is zero, by layer."""
+
+    def accelerated(self, layer: str) -> Kernel | None:
+        """The kernel with which alone the accelerator takes a layer."""
+        return None if layer in self.kept else self.kernels.get(layer)

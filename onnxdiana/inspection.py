@@ -19,7 +19,7 @@ from onnxdiana.choices import choose, written
 from onnxdiana.config import Config, checked
 from onnxdiana.costs import Estimate, cpu_floor
 from onnxdiana.costs.layers import activation_bytes
-from onnxdiana.forms import Kernel
+from onnxdiana.forms import Forms, Kernel
 from onnxdiana.graph import name_of
 from onnxdiana.layers import Layer, Network, network
 from onnxdiana.rules.ops import Operator, operator
@@ -176,9 +176,7 @@ def inspect(model: Any, config: Config | None = None) -> Inspection:
         form, rest = tail.split(canonical.accepted(form, applied).model)
         view = network(form)
         alive = activation_bytes(view)
-        forms = choose(view, target, dataclasses.replace(config, core="auto")).forms
-        kernels = {name: kernel for name, kernel in forms.kernels.items() if name not in forms.kept}
-        lines = _lines(view, target, kernels=kernels)
+        lines = _lines(view, target, forms=choose(view, target, dataclasses.replace(config, core="auto")).forms)
         lines += [_floating(node) for node in (rest.model.graph if rest.model else ())]
     return Inspection(
         loaded.name, loaded.sha256, loaded.opset, loaded.producer, notes,
@@ -187,7 +185,7 @@ def inspect(model: Any, config: Config | None = None) -> Inspection:
 
 
 def _lines(view: Network, target: Target, findings: Mapping[ir.Node, Sequence[str]] = MappingProxyType({}),
-           floating: Container[ir.Node] = (), kernels: Mapping[str, Kernel] = MappingProxyType({})) -> list[Line]:
+           floating: Container[ir.Node] = (), forms: Forms | None = None) -> list[Line]:
     layers = {layer.node: layer for layer in view.layers}
     lines = []
     for node in view.model.graph:
@@ -196,7 +194,7 @@ def _lines(view: Network, target: Target, findings: Mapping[ir.Node, Sequence[st
         elif node in floating:
             lines.append(_floating(node))
         elif node in layers:
-            lines.append(_layer(layers[node], target, kernels.get(layers[node].name)))
+            lines.append(_layer(layers[node], target, None if forms is None else forms.accelerated(layers[node].name)))
         elif node not in view.fused:
             lines.append(_other(node, CPU, Obstacle(f"no accelerator form of {node.op_type}")))
     return lines

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from onnxdiana import graph, numerics
 from onnxdiana.graph import Namer, name_of
-from onnxdiana.integers import Parameters
+from onnxdiana.integers import Parameters, code_name
 from onnxdiana.layers import Layer, Network, network, with_weight
 from onnxdiana.rules.ops import operator
 from onnxdiana.scales import ScaleTable
@@ -56,7 +56,7 @@ def head(view: Network) -> Layer | None:
 
 
 def own_rows(view: Network, own: int | None) -> dict[str, int]:
-    """Of tensors with padded rows, how many are the network's own, which come first.
+    """Of tensors with padded rows and of their codes, how many are the network's own, which come first.
 
     Args:
         view: the network.
@@ -67,7 +67,8 @@ def own_rows(view: Network, own: int | None) -> dict[str, int]:
         return {}
     result = view.model.graph.outputs[0]
     whole = math.prod(graph.sample_shape(result)) == graph.sample_shape(layer.output)[0]
-    return {name_of(layer.output): own} | ({name_of(result): own} if whole else {})
+    names = (name_of(layer.output), code_name(layer.output), *([name_of(result)] if whole else []))
+    return dict.fromkeys(names, own)
 
 
 def is_padded(view: Network, table: ScaleTable, own: int) -> bool:

@@ -113,8 +113,7 @@ def agree(
     names = {c: name_of(by_code[c]) for c in codes}
     real = Runner(view.model, [*(n for c, n in names.items() if by_code[c] not in inputs), *outputs]).run(samples)
     real.update(samples)
-    real, found = padding.cropped(real, own), padding.cropped(
-        found, {**own, **{c: own[n] for c, n in names.items() if n in own}})
+    real, found = padding.cropped(real, own), padding.cropped(found, own)
     quality = {
         c: sqnr(real[n], np.ldexp(found[c].astype(np.float64), table.exponent(n))) for c, n in names.items()
     }

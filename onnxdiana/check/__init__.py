@@ -160,8 +160,7 @@ def _layers(parts: Parts, written: Spellings, agreement: Agreement, samples: Arr
     exact = Runner(written.integer, codes).run(samples)
     approximate = Runner(written.fake, codes).run(samples)
     real = Runner(parts.view.model, [n for n in names.values() if n not in inputs]).run(samples) | dict(samples)
-    own = {**written.own, **{code: written.own[name] for code, name in names.items() if name in written.own}}
-    exact, approximate, real = (cropped(values, own) for values in (exact, approximate, real))
+    exact, approximate, real = (cropped(values, written.own) for values in (exact, approximate, real))
     return tuple(
         LayerReport(
             names[code], agreement.sqnr[code],

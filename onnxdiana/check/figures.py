@@ -31,10 +31,11 @@ def figure_findings(
         obstacles: why there is no ``htvm/``.
         verdict: what the checker says of it.
     """
-    target, forms = parts.target or Target(parts.table.target), parts.plan.forms
-    layers = summary.layer_entries(parts.view, parts.table, parts.parameters, parts.fake, target, forms, agreement)
+    target = parts.target or Target(parts.table.target)
+    chips = summary.on_chip(parts.view, parts.table, target, parts.plan.forms)
+    layers = summary.layer_entries(parts.view, parts.table, parts.parameters, parts.fake, chips, agreement)
     chosen = explain(parts.view, parts.tail, parts.table, target, parts.config, parts.plan)
-    sums = summary.totals(parts.view, layers, summary.estimates(parts.view, parts.table, target, forms), target)
+    sums = summary.totals(parts.view, layers, chips, target)
     expected = {"target": parts.table.target, "tail": parts.tail.operators, "totals": sums,
                 "handoff": summary.handoff(obstacles, chosen, verdict, parts.plan.own),
                 "agreement": summary.agreement_entry(parts.view, agreement) | {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from onnxdiana.costs import Estimate, estimate
 from onnxdiana.costs.work import Work
 
 LEVELS = {"E": "error", "W": "falls to the CPU", "H": "wrong on silicon"}
@@ -54,6 +55,11 @@ class Region:
     """Shapes, for layers that an accelerator could take."""
     because: tuple[str, ...] = ()
     """Codes of the findings that keep it on the CPU."""
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """Of cycles and energy on its core; None on the CPU, which no model knows."""
+        return None if self.work is None else estimate(self.work, self.core)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from onnxdiana.costs import Estimate, as_entry, estimate, totals
+from onnxdiana.costs import as_entry, totals
 from onnxdiana.handoff.findings import LEVELS, Finding, Handoff, Region
 from onnxdiana.report.tables import counted, grid, wrapped
 
@@ -17,7 +17,7 @@ _MOST_FINDINGS = 40
 
 def table(found: Handoff) -> str:
     """Every layer and its core, the findings by level, the verdict."""
-    models = list(totals(map(_estimate, found.regions)))
+    models = list(totals(region.estimate for region in found.regions))
     rows = [[region.name, region.kind, *_cycles(region, models), region.core, ", ".join(region.because)]
             for region in found.regions]
     head = ["tensor", "layer", *models, "core", "because"]
@@ -38,13 +38,9 @@ def table(found: Handoff) -> str:
     return "\n".join([*lines, *(f"note: {note}" for note in found.notes), verdict(found)])
 
 
-def _estimate(region: Region) -> Estimate | None:
-    return None if region.work is None else estimate(region.work, region.core)
-
-
 def _cycles(region: Region, models: list[str]) -> list[str]:
     """Of every model, transfers included."""
-    told = _estimate(region)
+    told = region.estimate
     known = {cycles.model: f"{round(cycles.total):,}" for cycles in told.cycles} if told else {}
     return [known.get(model, "-") for model in models]
 
@@ -62,7 +58,7 @@ def as_json(found: Handoff) -> str:
     return json.dumps({
         "format": FORMAT, "version": VERSION, "file": found.file, "ok": found.ok,
         "findings": [finding_json(finding) for finding in found.findings],
-        "offloaded": found.offloaded, "estimates": totals(map(_estimate, found.regions)),
+        "offloaded": found.offloaded, "estimates": totals(region.estimate for region in found.regions),
         "regions": [_region(region) for region in found.regions],
         "notes": list(found.notes),
     }, indent=1)
@@ -77,4 +73,4 @@ def finding_json(finding: Finding) -> dict[str, str]:
 def _region(region: Region) -> Mapping[str, Any]:
     return {"name": region.name, "kind": region.kind, "core": region.core, "nodes": list(region.nodes),
             "macs": None if region.work is None else region.work.macs, "because": list(region.because),
-            "estimate": as_entry(_estimate(region))}
+            "estimate": as_entry(region.estimate)}

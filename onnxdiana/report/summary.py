@@ -94,7 +94,8 @@ def summarize(
         verdict: what the checker says of it; None where there is none.
         files: sha256 of every other file, by relative path.
     """
-    layers = layer_entries(view, table, parameters, fake, facts.target, facts.plan.forms, agreement)
+    chips = on_chip(view, table, facts.target, facts.plan.forms)
+    layers = layer_entries(view, table, parameters, fake, chips, agreement)
     told = explain(view, tail, table, facts.target, facts.config, facts.plan)
     calibration, evaluation = facts.calibration, facts.evaluation
     return {
@@ -119,7 +120,7 @@ def summarize(
         "pooling": dict(facts.pooling),
         "layers": layers,
         "tail": tail.operators,
-        "totals": totals(view, layers, estimates(view, table, facts.target, facts.plan.forms), facts.target),
+        "totals": totals(view, layers, chips, facts.target),
         "agreement": agreement_entry(view, agreement),
         "handoff": handoff(obstacles, told, verdict, facts.plan.own),
         "evaluation": None if evaluation is None else {
@@ -147,26 +148,40 @@ def _options(facts: Facts) -> dict[str, Any]:
 
 def layer_entries(
     view: Network, table: ScaleTable, parameters: Mapping[str, Parameters], fake: Mapping[str, Parameters],
-    target: Target, forms: Forms, agreement: Agreement,
+    chips: Sequence[OnChip], agreement: Agreement,
 ) -> list[dict[str, Any]]:
     """One entry a requantizing layer, in execution order."""
-    return [_layer(view, table, target, forms, agreement, layer) | {"sha256": digests(view, parameters, fake, layer)}
-            for layer in view.layers]
+    return [_layer(table, chip, agreement, layer) | {"sha256": digests(view, parameters, fake, layer)}
+            for layer, chip in zip(view.layers, chips, strict=True)]
 
 
-def estimates(view: Network, table: ScaleTable, target: Target, forms: Forms) -> list[costs.Estimate | None]:
-    """What the target's models say of every layer as it is handed over, on its core."""
+@dataclass(frozen=True)
+class OnChip:
+    """What the target says of a layer as it is handed over."""
+
+    because: list[str]
+    """Why not on the accelerator."""
+    estimate: costs.Estimate | None
+    """On its core."""
+
+
+def on_chip(view: Network, table: ScaleTable, target: Target, forms: Forms) -> list[OnChip]:
+    """What the target says of every layer, in execution order."""
     found = []
     for layer in view.layers:
-        with written(layer, None if layer.name in forms.kept else forms.kernels.get(layer.name)) as handed:
-            found.append(target.estimated(handed, table.layers[layer.name].core))
+        with written(layer, forms.accelerated(layer.name)) as handed:
+            because = [obstacle.reason for obstacle in target.judge(handed)]
+            estimate = target.estimated(handed, table.layers[layer.name].core)
+        if layer.name in forms.unbiased:
+            because.append("all of its bias is zero and left out")
+        found.append(OnChip(because, estimate))
     return found
 
 
 def totals(
-    view: Network, layers: Sequence[Mapping[str, Any]], estimated: Sequence[costs.Estimate | None], target: Target
+    view: Network, layers: Sequence[Mapping[str, Any]], chips: Sequence[OnChip], target: Target
 ) -> dict[str, Any]:
-    """Sums over the entries of all layers, and over :func:`estimates`; what the network takes of the chip's memory."""
+    """Sums over the entries of all layers, and over :func:`on_chip`; what the network takes of the chip's memory."""
     weights, activations = weight_bytes(view), activation_bytes(view)
     return {
         "layers": len(layers), "macs": sum(entry["macs"] for entry in layers),
@@ -174,7 +189,7 @@ def totals(
         "macs_by_core": {core: sum(entry["macs"] for entry in layers if entry["core"] == core)
                          for core in sorted({entry["core"] for entry in layers})},
         "largest_accumulator_bound": max((entry["accumulator_bound"] for entry in layers), default=0),
-        "estimate": costs.totals(estimated),
+        "estimate": costs.totals(chip.estimate for chip in chips),
         "weight_bytes": weights, "activation_bytes": activations, "memory_bytes": weights + activations,
         "memory_limit": target.memory,
     }
@@ -199,35 +214,27 @@ def handoff(
         own: outputs of the classifier that are its own, where more were added.
     """
     regions = () if verdict is None else verdict.regions
-    accelerated = [costs.estimate(region.work, region.core) for region in regions if region.work is not None]
     return {
         "written": not obstacles, "obstacles": list(obstacles), "choices": [choice.entry() for choice in choices],
         "findings": [] if verdict is None else [finding_json(finding) for finding in verdict.findings],
         "own_outputs": own, "offloaded": {} if verdict is None else verdict.offloaded,
-        "estimate": costs.totals(accelerated),
+        "estimate": costs.totals(region.estimate for region in regions),
         "regions": [{"name": region.name, "kind": region.kind, "core": region.core, "because": list(region.because)}
                     for region in regions],
     }
 
 
-def _layer(
-    view: Network, table: ScaleTable, target: Target, forms: Forms, agreement: Agreement, layer: Layer
-) -> dict[str, Any]:
+def _layer(table: ScaleTable, chip: OnChip, agreement: Agreement, layer: Layer) -> dict[str, Any]:
     scale, own = table.tensors[name_of(layer.output)], table.layers[layer.name]
     arrays = [a for v in (layer.operator.weight(layer.node), layer.operator.bias(layer.node))
               if (a := graph.constant(v)) is not None]
-    with written(layer, None if layer.name in forms.kept else forms.kernels.get(layer.name)) as handed:
-        reasons, estimate = target.judge(handed), target.estimated(handed, own.core)
-    because = [obstacle.reason for obstacle in reasons]
-    if layer.name in forms.unbiased:
-        because.append("all of its bias is zero and left out")
     return {
         "name": layer.name, "operator": layer.operation, "output": name_of(layer.output),
         "output_shape": list(graph.sample_shape(layer.output)),
-        "core": own.core, "not_accelerated_because": because,
+        "core": own.core, "not_accelerated_because": chip.because,
         "shift": own.shift, "rounding": own.rounding, "exponent": scale.scalar, "codes": list(scale.codes),
         "accumulator_bound": own.accumulator_bound,
         "sqnr_db": decibel(agreement.sqnr[code_name(layer.output)]),
         "macs": layer.operator.macs(layer.node), "parameters": sum(a.size for a in arrays),
-        "estimate": costs.as_entry(estimate),
+        "estimate": costs.as_entry(chip.estimate),
     }
