@@ -69,49 +69,43 @@ def choose(
             that cannot be asked.
     """
     found: dict[str, Kernel] = {}
+    kept: set[str] = set()
     choices: list[Choice] = []
-    kept = _kept(view, target, config, recorded)
     for layer in view.layers if config.core != "cpu" else ():
-        wider, form = _wider(layer)
-        if layer.name in kept:
-            found[layer.name], choice = kept[layer.name]
-            choices.append(choice)
+        place = graph.where(layer.node)
+        if config.zero_taps != "never" and (
+                target.offloaded_anyway(layer) if recorded is None else recorded.get(place) is False):
+            kept.add(layer.name)
+            found[layer.name], what = _refused(layer)
+            choices.append(Choice(
+                "zero-taps", config.zero_taps, place, True, what,
+                "the compiler would offload it, and the accelerator computes it otherwise (H6, H7)"))
             continue
+        wider, form = _wider(layer)
         if form is None or (recorded is None and not target.judge(layer)):
             continue
         if wider is None:
             applied, reason = False, f"{_reasons(layer, target)}; zero taps do not help"
         elif recorded is not None:
-            applied, reason = recorded.get(graph.where(layer.node), False), ""
+            applied, reason = recorded.get(place, False), ""
         else:
             applied, reason = _pays(layer, wider, target, config.zero_taps)
         what = f"{form}, kept"
         if applied and wider is not None:
             found[layer.name] = wider
             what = f"{form} as {_form(wider.size, wider.pads)}"
-        choices.append(Choice("zero-taps", config.zero_taps, graph.where(layer.node), applied, what, reason))
+        choices.append(Choice("zero-taps", config.zero_taps, place, applied, what, reason))
     unbiased = [name for name, given in (parameters or {}).items() if not config.zero_bias and not given.bias.any()]
     convolutions = frozenset(layer.name for layer in view.layers if layer.operator.core(layer.node) == "conv")
     forms = Forms(found, frozenset(kept), config.silicon, config.concat, convolutions.intersection(unbiased))
     return Plan(forms, tuple(choices), own)
 
 
-def _kept(
-    view: Network, target: Target, config: Config, recorded: Mapping[str, bool] | None
-) -> dict[str, tuple[Kernel, Choice]]:
-    """Convolutions that a row of zeros keeps on the CPU, where the compiler would offload them wrongly."""
-    found = {}
-    for layer in view.layers if config.zero_taps != "never" and config.core != "cpu" else ():
-        place = graph.where(layer.node)
-        if recorded.get(place) is False if recorded is not None else target.offloaded_anyway(layer):
-            size = graph.required_constant(layer.operator.weight(layer.node)).shape[2:]
-            pads = geometry(layer.node)["pads"]
-            kernel = with_a_row_of_zeros(size, pads)
-            found[layer.name] = kernel, Choice(
-                "zero-taps", config.zero_taps, place, True,
-                f"{_form(size, pads)} as {_form(kernel.size, kernel.pads)}, on the CPU",
-                "the compiler would offload it, and the accelerator computes it otherwise (H6, H7)")
-    return found
+def _refused(layer: Layer) -> tuple[Kernel, str]:
+    """A kernel with which the compiler leaves a convolution on the CPU, and what it is instead of."""
+    size, pads = graph.required_constant(layer.operator.weight(layer.node)).shape[2:], geometry(layer.node)["pads"]
+    kernel = with_a_row_of_zeros(size, pads)
+    return kernel, f"{_form(size, pads)} as {_form(kernel.size, kernel.pads)}, on the CPU"
 
 
 def _wider(layer: Layer) -> tuple[Kernel | None, str | None]:

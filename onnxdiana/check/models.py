@@ -16,7 +16,7 @@ from onnxdiana.check.folder import FAKE, HTVM, INTEGER, MANIFEST, Damaged, Folde
 from onnxdiana.check.parts import Parts
 from onnxdiana.exporting.bundle import vector_folder
 from onnxdiana.exporting.files import array_like
-from onnxdiana.exporting.htvm import INPUT, handed_over, input_permutation
+from onnxdiana.exporting.htvm import INPUT, handed_over, restored
 from onnxdiana.exporting.spellings import Spellings
 
 
@@ -72,7 +72,6 @@ def vector_inputs(folder: Folder, parts: Parts, stored: Mapping[str, NDArray[Any
     found = list(stored[name][:parts.config.vectors])
     int8 = parts.config.io == "int8"
     like = handed_over(parts.integer, stored[name][:1]).astype(np.int8 if int8 else np.float32)
-    axes = np.argsort(input_permutation(parts.integer) or range(like.ndim))
     for index in range(len(found), parts.config.vectors):
         path = f"{vector_folder(index)}/{INPUT}.npy"
         data = folder.files.get(path)
@@ -81,7 +80,7 @@ def vector_inputs(folder: Folder, parts: Parts, stored: Mapping[str, NDArray[Any
         sample = array_like(data, like)
         if sample is None or not np.isfinite(sample).all():
             raise Damaged(f"{path} has another type or shape than the graph's input, or is not finite; quantize again")
-        sample = sample.transpose(axes)[0]
+        sample = restored(parts.integer, sample)[0]
         found.append(np.ldexp(sample.astype(np.float32), parts.table.exponent(name)) if int8 else sample)
     return {name: np.stack(found)}
 

@@ -14,7 +14,7 @@ from onnxdiana import graph, reference
 from onnxdiana.check.parts import Parts
 from onnxdiana.compare.layer import Layer, wrapped
 from onnxdiana.compare.tensors import Tensor
-from onnxdiana.exporting.htvm import QUANTIZERS, handed_over, input_permutation
+from onnxdiana.exporting.htvm import QUANTIZERS, handed_over, restored
 from onnxdiana.graph import name_of
 from onnxdiana.numerics import half
 from onnxdiana.rules.ops import operator
@@ -35,16 +35,11 @@ class Sample:
         """Args: parts: the network; handed: its input, as handed over: float32, or int8 codes."""
         self._parts, self._integer, self._handed = parts, parts.integer, handed
         entry = name_of(self._integer.graph.inputs[0])
-        x = self._restored(handed)
+        x = restored(self._integer, handed)
         self._x = np.ldexp(x.astype(np.float32), parts.table.exponent(entry)) if x.dtype == np.int8 else x
         self._codes: dict[str, Array | None] = {
             name_of(node.outputs[0]): value for node, value in reference.walk(self._integer, {entry: self._x})
             if not operator(node).requantizes and node.op_type != "Dequantize"}
-
-    def _restored(self, handed: Array) -> Array:
-        """From the hand-over graph's layout to the integer graph's."""
-        perm = input_permutation(self._integer)
-        return handed if perm is None else np.ascontiguousarray(handed.transpose(np.argsort(perm)))
 
     def _finish(self, tensor: Tensor, codes: Array) -> Array:
         """From what the maker gives to the tensor."""
@@ -149,7 +144,7 @@ class Sample:
     def as_codes(self, tensor: Tensor, values: Array) -> Array:
         """A tensor without movers, as the integer graph has it."""
         assert tensor.maker is not None
-        return self._restored(values) if tensor.maker.op_type == "Quantize" else values
+        return restored(self._integer, values) if tensor.maker.op_type == "Quantize" else values
 
 
 def _before_flatten(value: ir.Value) -> tuple[int, ...] | None:

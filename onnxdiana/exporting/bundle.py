@@ -24,7 +24,7 @@ from onnxdiana.graph import name_of
 from onnxdiana.handoff.check import check_model
 from onnxdiana.handoff.findings import Finding, Handoff
 from onnxdiana.numerics import FLOAT32_EXACT
-from onnxdiana.runtime import Runner, length, take
+from onnxdiana.runtime import Runner, few, length, take
 from onnxdiana.scales import ScaleTable
 from onnxdiana.tail import Tail
 
@@ -61,7 +61,7 @@ def vector_samples(
 ) -> dict[str, NDArray[Any]]:
     """The samples that get vectors: those that are stored, the others that calibration kept, then further ones."""
     number = length(kept)
-    stored = np.arange(number)[::-(-number // STORED_SAMPLES)]
+    stored = few({"": np.arange(number)}, STORED_SAMPLES)[""]
     order = [*stored, *np.setdiff1d(np.arange(number), stored)][:count]
     return {name: np.concatenate([array[order], *([further[name]] if name in further else [])])
             for name, array in kept.items()}

@@ -76,6 +76,12 @@ def handed_over(integer: ir.Model, array: NDArray[Any]) -> NDArray[Any]:
     return array if perm is None else np.ascontiguousarray(array.transpose(perm))
 
 
+def restored(integer: ir.Model, array: NDArray[Any]) -> NDArray[Any]:
+    """The inverse of :func:`handed_over`."""
+    perm = input_permutation(integer)
+    return array if perm is None else np.ascontiguousarray(array.transpose(np.argsort(perm)))
+
+
 def _permute_input(integer: ir.Model) -> None:
     """The Transpose behind the input's quantizer goes: the input comes permuted."""
     perm = input_permutation(integer)
